@@ -1,0 +1,363 @@
+"""One replica of continuous batching as a discrete-event engine that runs in step with any clock.
+
+The engine schedules between decode iterations. A request that is admitted into a batch of n (itself
+included) holds a slot for P(n) = gamma + delta·in·n ms of prefill while the others go on decoding, gives its
+first token at the end of it and joins the next iteration. An iteration that starts with n slots held takes
+T(n) = alpha + beta·n ms and gives every decoding request one token. Runs of iterations between which nobody
+enters or leaves are one event.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: its arrival in ms and its token counts; `id` is the caller's."""
+
+    arrival_ms: float
+    input_tokens: int
+    output_tokens: int
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of a request. All times in ms on the clock of its arrival.
+
+    Attributes:
+        request: The request.
+        admitted_ms: It got its slot.
+        first_token_ms: Its first token was given.
+        joined_ms: The iteration of its second token began: up to an iteration later, as a prefill ends
+            while the others decode. The time of its first token if that is the only one.
+        finished_ms: Its last token was given.
+    """
+
+    request: Request
+    admitted_ms: float
+    first_token_ms: float
+    joined_ms: float
+    finished_ms: float
+
+    @property
+    def wait_ms(self) -> float:
+        """Time from arrival to admission into the batch."""
+        return self.admitted_ms - self.request.arrival_ms
+
+    @property
+    def ttft_ms(self) -> float:
+        """Time from arrival to the first token."""
+        return self.first_token_ms - self.request.arrival_ms
+
+    @property
+    def response_ms(self) -> float:
+        """Time from arrival to the last token."""
+        return self.finished_ms - self.request.arrival_ms
+
+    @property
+    def itl_ms(self) -> float:
+        """Mean time between its tokens; nan for a single token."""
+        gaps = self.request.output_tokens - 1
+        return (self.finished_ms - self.first_token_ms) / gaps if gaps else math.nan
+
+
+class Recorder(Protocol):
+    """Learns of tokens at the time they are given, not only when their request is complete."""
+
+    def first_token(self, request: Request, at_ms: float) -> None:
+        """The first token of a request was given at `at_ms`."""
+
+    def token_gaps(self, gap_ms: float, count: int) -> None:
+        """`count` further tokens were given, each `gap_ms` after the one before it in its request."""
+
+
+class _Slot:
+    """A request in the batch."""
+
+    __slots__ = ("admitted_ms", "first_token_ms", "joined_ms", "request")
+
+    def __init__(self, request: Request, admitted_ms: float) -> None:
+        self.request = request
+        self.admitted_ms = admitted_ms
+        self.first_token_ms = math.nan
+        self.joined_ms = math.nan
+
+    def complete(self, finished_ms: float) -> Completion:
+        return Completion(self.request, self.admitted_ms, self.first_token_ms, self.joined_ms, finished_ms)
+
+
+class Server:
+    """One replica: a batch, a first-come first-served queue in front of it, and a clock.
+
+    Time moves only by `offer`, `advance` and `stall`; moving it in one go or in many steps gives the same
+    completions.
+
+    Attributes:
+        prompt_tokens: Input tokens of all requests that gave their first token.
+        generation_tokens: Tokens given.
+
+    Args:
+        alpha: Duration of a decode iteration without its requests, ms.
+        beta: Added duration for every slot held, ms.
+        gamma: Duration of a prefill without its tokens, ms.
+        delta: Added duration for every input token and slot held, ms.
+        max_batch: Largest number of slots held.
+        queue_limit: Largest number of requests that wait while the batch is full; None is unbounded.
+        start_ms: The clock at the start.
+        decode_only: No prefill: every token, the first too, takes one iteration.
+        recorder: Is told of every token.
+    """
+
+    def __init__(
+        self,
+        alpha: float,
+        beta: float,
+        gamma: float,
+        delta: float,
+        max_batch: int,
+        queue_limit: int | None = None,
+        start_ms: float = 0.0,
+        *,
+        decode_only: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
+        for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("delta", delta)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+        if alpha + beta <= 0:
+            raise ValueError("alpha + beta must be positive: an iteration takes time")
+        if max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        if queue_limit is not None and queue_limit < 0:
+            raise ValueError(f"queue_limit must be >= 0 or None, got {queue_limit}")
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self._alpha, self._beta, self._gamma, self._delta = alpha, beta, gamma, delta
+        self._max_batch = max_batch
+        self._queue_limit = math.inf if queue_limit is None else queue_limit
+        self._decode_only = decode_only
+        self._recorder = recorder
+
+        self._now = start_ms
+        self._event_ms = start_ms  # the last event: what it made possible happens at the next boundary
+        self._held = 0
+        self._sequence = 0  # breaks ties in the heaps
+        self._queue: deque[Request] = deque()
+        self._prefilling: list[tuple[float, int, _Slot]] = []  # heap by the end of the prefill
+        self._joining: list[_Slot] = []  # prefilled, waiting for the next iteration
+        self._decoding: list[tuple[int, int, _Slot]] = []  # heap by the last iteration
+        self._dirty = False  # the batch changes at the next boundary
+        # The run of equal iterations in progress: its start, the number of its first iteration, the duration
+        # of each and how many of them are in the token counters already.
+        self._run_ms = start_ms
+        self._run_iteration = 0
+        self._iteration_ms = 0.0
+        self._counted = 0
+        self._fresh: list[_Slot] = []  # in their first iteration
+        self._completed: list[Completion] = []
+
+    @property
+    def now_ms(self) -> float:
+        """The present."""
+        return self._now
+
+    @property
+    def running(self) -> int:
+        """Slots held, those in prefill included."""
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def max_batch(self) -> int:
+        """Largest number of slots held; when it is lowered, the requests in the batch stay."""
+        return self._max_batch
+
+    @max_batch.setter
+    def max_batch(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"max_batch must be at least 1, got {value}")
+        if value != self._max_batch:
+            self._max_batch = value
+            self._event_ms = self._now
+
+    def offer(self, request: Request, at_ms: float | None = None) -> bool:
+        """Put a request into the queue at `at_ms` (its arrival unless said) and move the clock there.
+
+        Returns:
+            False if the queue is full: the request is refused.
+
+        Raises:
+            ValueError: The time lies in the past, or the request has no output.
+        """
+        at_ms = request.arrival_ms if at_ms is None else at_ms
+        if at_ms < self._now:
+            raise ValueError(f"request {request.id} offered at {at_ms} ms, the clock is at {self._now} ms")
+        if request.output_tokens < 1 or request.input_tokens < 0:
+            raise ValueError(
+                f"request {request.id} has {request.input_tokens} input and {request.output_tokens} output "
+                "tokens; at least 0 and 1 are needed"
+            )
+        self._run(at_ms)
+        self._now = at_ms
+        if self._held + len(self._queue) >= self._max_batch + self._queue_limit:
+            return False
+        self._queue.append(request)
+        self._event_ms = at_ms
+        return True
+
+    def advance(self, until_ms: float) -> list[Completion]:
+        """Move the clock to `until_ms`; infinity is the end of the last request.
+
+        Returns:
+            The requests completed since the last call, in the order of completion.
+        """
+        if until_ms < self._now:
+            raise ValueError(f"the clock is at {self._now} ms and cannot go back to {until_ms} ms")
+        self._run(until_ms)
+        self._now = until_ms if until_ms < math.inf else self._event_ms
+        if self._decoding:
+            self._count_tokens(self._iterations_by(self._now))
+        completed, self._completed = self._completed, []
+        return completed
+
+    def stall(self, until_ms: float) -> None:
+        """Move the clock to `until_ms` without any progress of any request."""
+        shift = until_ms - self._now
+        if shift < 0:
+            raise ValueError(f"the clock is at {self._now} ms and cannot go back to {until_ms} ms")
+        self._now = until_ms
+        self._event_ms += shift
+        self._run_ms += shift
+        self._prefilling = [(end + shift, order, slot) for end, order, slot in self._prefilling]
+
+    def drain(self) -> list[Request]:
+        """Stop: take all requests out, in the order of their arrival, with nothing of them done."""
+        slots = [slot for _, _, slot in (*self._prefilling, *self._decoding)] + self._joining
+        requests = [slot.request for slot in slots] + list(self._queue)
+        for held in (self._prefilling, self._decoding, self._joining, self._queue, self._fresh):
+            held.clear()
+        self._held = 0
+        self._dirty = False
+        return sorted(requests, key=lambda request: (request.arrival_ms, request.id))
+
+    def _run(self, until_ms: float) -> None:
+        while True:
+            boundary_ms, iterations = self._next_boundary()
+            if self._prefilling and self._prefilling[0][0] <= boundary_ms:
+                if self._prefilling[0][0] > until_ms:
+                    return
+                self._end_prefill()
+            elif boundary_ms > until_ms or boundary_ms == math.inf:
+                return
+            else:
+                self._cross_boundary(boundary_ms, iterations)
+
+    def _next_boundary(self) -> tuple[float, int]:
+        """The next boundary at which the batch changes, and the iterations of this run until then."""
+        changes = self._dirty or (bool(self._queue) and self._held < self._max_batch)
+        if not self._decoding:
+            return (self._event_ms if changes else math.inf), 0
+        iterations = self._decoding[0][0] - self._run_iteration
+        if changes:
+            elapsed = math.ceil((self._event_ms - self._run_ms) / self._iteration_ms)
+            if self._run_ms + elapsed * self._iteration_ms < self._event_ms:
+                elapsed += 1
+            iterations = min(iterations, elapsed)
+        return self._run_ms + iterations * self._iteration_ms, iterations
+
+    def _iterations_by(self, at_ms: float) -> int:
+        """Whole iterations of this run by `at_ms`."""
+        done = int((at_ms - self._run_ms) / self._iteration_ms)
+        return done - 1 if self._run_ms + done * self._iteration_ms > at_ms else done
+
+    def _end_prefill(self) -> None:
+        end_ms, _, slot = heappop(self._prefilling)
+        self._event_ms = end_ms
+        self._dirty = True
+        self._give_first_token(slot, end_ms)
+        if slot.request.output_tokens == 1:
+            self._held -= 1
+            self._completed.append(slot.complete(end_ms))
+        else:
+            self._joining.append(slot)
+
+    def _cross_boundary(self, at_ms: float, iterations: int) -> None:
+        self._count_tokens(iterations)
+        iteration = self._run_iteration + iterations
+        decoding = self._decoding
+        while decoding and decoding[0][0] == iteration:
+            self._held -= 1
+            self._completed.append(heappop(decoding)[2].complete(at_ms))
+        for slot in self._joining:
+            self._decode(slot, iteration + slot.request.output_tokens - 1)
+        self._joining.clear()
+        while self._queue and self._held < self._max_batch:
+            self._admit(self._queue.popleft(), at_ms, iteration)
+        self._dirty = False
+        self._event_ms = self._run_ms = at_ms
+        self._run_iteration = iteration
+        self._iteration_ms = self._alpha + self._beta * self._held
+        self._counted = 0
+
+    def _admit(self, request: Request, at_ms: float, iteration: int) -> None:
+        slot = _Slot(request, at_ms)
+        self._held += 1
+        if self._decode_only:
+            self._decode(slot, iteration + request.output_tokens)
+            return
+        tokens = request.input_tokens
+        prefill_ms = self._gamma + self._delta * tokens * self._held if tokens else 0.0
+        if prefill_ms > 0:
+            self._sequence += 1
+            heappush(self._prefilling, (at_ms + prefill_ms, self._sequence, slot))
+            return
+        self._give_first_token(slot, at_ms)
+        if request.output_tokens == 1:
+            self._held -= 1
+            self._completed.append(slot.complete(at_ms))
+        else:
+            self._decode(slot, iteration + request.output_tokens - 1)
+
+    def _decode(self, slot: _Slot, last_iteration: int) -> None:
+        self._sequence += 1
+        heappush(self._decoding, (last_iteration, self._sequence, slot))
+        self._fresh.append(slot)
+
+    def _give_first_token(self, slot: _Slot, at_ms: float) -> None:
+        slot.first_token_ms = slot.joined_ms = at_ms
+        self.prompt_tokens += slot.request.input_tokens
+        self.generation_tokens += 1
+        if self._recorder is not None:
+            self._recorder.first_token(slot.request, at_ms)
+
+    def _count_tokens(self, iterations: int) -> None:
+        """Count the tokens of this run's first `iterations` iterations that are not counted yet."""
+        new = iterations - self._counted
+        if new <= 0:
+            return
+        self._counted = iterations
+        tokens = new * len(self._decoding)
+        for slot in self._fresh:
+            tokens -= 1
+            token_ms = self._run_ms + self._iteration_ms
+            if math.isnan(slot.first_token_ms):
+                self._give_first_token(slot, token_ms)
+            else:
+                slot.joined_ms = self._run_ms
+                self._give_gaps(token_ms - slot.first_token_ms, 1)
+        self._fresh.clear()
+        if tokens:
+            self._give_gaps(self._iteration_ms, tokens)
+
+    def _give_gaps(self, gap_ms: float, count: int) -> None:
+        self.generation_tokens += count
+        if self._recorder is not None:
+            self._recorder.token_gaps(gap_ms, count)
