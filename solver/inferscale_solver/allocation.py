@@ -1,0 +1,204 @@
+"""Allocations in figures: what replicas on a profile cost and what they are predicted to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from inferscale_solver.candidates import Candidates, batch_to_deploy
+from inferscale_solver.power import power_draw
+from inferscale_solver.prediction import (
+    Figures,
+    Run,
+    batch_limits,
+    demand,
+    figures,
+    needed_replicas,
+    rates,
+)
+from inferscale_solver.problem import Performance, Problem, Profile, Service
+from inferscale_solver.result import Allocation
+from inferscale_solver.transition import holding, transition_value
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Replicas of a service on a profile, by name."""
+
+    service: str
+    profile: str
+    replicas: int
+    max_batch: int | None = None
+    """The batch limit; None: on the current profile what is deployed, elsewhere what memory holds."""
+
+
+def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[Allocation, ...]:
+    """Predict what replicas on profiles would do at the present load, all in arrays.
+
+    Args:
+        problem: The problem; its capacity and the limits of its services do not matter.
+        assignments: Any number of them, several of one service among them.
+
+    Returns:
+        The allocations, in the same order. Without performance data of the model on the profile only cost,
+        value and units are known, and `max_batch` is what was asked for or is deployed, 0 if neither.
+
+    Raises:
+        KeyError: The problem has no such service or profile.
+    """
+    services = {service.name: service for service in problem.services}
+    data = [performance_on(services[a.service], a.profile) for a in assignments]
+    profiles = {profile.name: profile for profile in problem.profiles}
+    allocations = [
+        _priced(problem, profiles, services[assignment.service], assignment, performance)
+        for assignment, performance in zip(assignments, data, strict=True)
+    ]
+    known = [i for i, performance in enumerate(data) if performance is not None]
+    pairs = [(services[assignments[i].service], p) for i in known if (p := data[i]) is not None]
+    runs, deployed = _runs(pairs, [assignments[i].max_batch for i in known])
+    replicas = np.array([assignments[i].replicas for i in known], dtype=np.float64)
+    demands = np.array([demand(service) for service, _ in pairs], dtype=np.float64)
+    per_replica = np.divide(demands, replicas, out=np.zeros(len(known)), where=replicas > 0)
+    sized = rates(runs, problem.settings.tail_rule)
+    predicted = figures(runs, per_replica, problem.settings.tail_rule)
+    for position, i in enumerate(known):
+        allocations[i] = _predict(
+            replace(allocations[i], max_batch=deployed[position]),
+            predicted,
+            position,
+            rate=float(sized.rate[position]),
+            profile=profiles[assignments[i].profile],
+            acc_count=pairs[position][1].acc_count,
+        )
+    return tuple(allocations)
+
+
+def evaluate(
+    problem: Problem, service: str, profile: str, replicas: int, max_batch: int | None = None
+) -> Allocation:
+    """Predict what replicas of one service would do; see `evaluate_all`, which does many at once."""
+    return evaluate_all(problem, [Assignment(service, profile, replicas, max_batch)])[0]
+
+
+def required_replicas(
+    problem: Problem, service: str, profile: str, max_batch: int | None = None
+) -> int | None:
+    """Replicas that a service needs on a profile at the present load.
+
+    Args:
+        problem: The problem.
+        service: The service's name.
+        profile: The profile's name.
+        max_batch: The batch limit; None as in `Assignment`.
+
+    Returns:
+        At least `min_replicas`, not held to `max_replicas`; None where the objectives are unattainable or
+        there is no performance data.
+
+    Raises:
+        KeyError: The problem has no such service.
+    """
+    chosen = {each.name: each for each in problem.services}[service]
+    performance = performance_on(chosen, profile)
+    if performance is None:
+        return None
+    runs, _ = _runs([(chosen, performance)], [max_batch])
+    needed = int(needed_replicas([chosen], rates(runs, problem.settings.tail_rule).rate)[0])
+    return needed if needed > 0 or demand(chosen) == 0 else None
+
+
+def performance_on(service: Service, profile: str) -> Performance | None:
+    """The performance data of a service on a profile."""
+    return next((p for p in service.performance if p.profile == profile), None)
+
+
+def candidate_allocation(candidates: Candidates, row: int) -> Allocation:
+    """The allocation that a row of the candidates stands for, with all the replicas that it needs."""
+    profile, performance = candidates.profiles[row], candidates.runs[row].performance
+    replicas = int(candidates.replicas[row])
+    priced = Allocation(
+        profile=profile.name,
+        replicas=replicas,
+        max_batch=int(candidates.max_batch[row]),
+        cost=float(candidates.cost[row]),
+        value=float(candidates.value[row]),
+        units=replicas * int(candidates.units_per_replica[row]),
+        rate_per_replica=0.0,
+    )
+    return _predict(
+        priced,
+        candidates.figures,
+        row,
+        rate=float(candidates.rates.rate[row]),
+        profile=profile,
+        acc_count=performance.acc_count,
+    )
+
+
+def _runs(
+    pairs: Sequence[tuple[Service, Performance]], asked: Sequence[int | None]
+) -> tuple[list[Run], list[int]]:
+    """The runs of pairs with the batch limits asked for, and the limits to deploy."""
+    limits = batch_limits(pairs).tolist()
+    deployed = [
+        batch_to_deploy(service, performance, limit) if batch is None else batch
+        for (service, performance), limit, batch in zip(pairs, limits, asked, strict=True)
+    ]
+    runs = [
+        Run(service, performance, min(batch, limit))
+        for (service, performance), limit, batch in zip(pairs, limits, deployed, strict=True)
+    ]
+    return runs, deployed
+
+
+def _priced(
+    problem: Problem,
+    profiles: Mapping[str, Profile],
+    service: Service,
+    assignment: Assignment,
+    performance: Performance | None,
+) -> Allocation:
+    """The allocation without predictions."""
+    profile, current, held = profiles[assignment.profile], service.current, holding(service, profiles)
+    on_current = current is not None and current.profile == profile.name
+    acc_count = current.acc_count if current is not None and on_current else 1
+    max_batch = current.max_batch if current is not None and on_current else None
+    if performance is not None:
+        acc_count = performance.acc_count
+    replicas = assignment.replicas
+    cost = replicas * acc_count * profile.cost
+    return Allocation(
+        profile=profile.name,
+        replicas=replicas,
+        max_batch=assignment.max_batch or max_batch or 0,
+        cost=cost,
+        value=transition_value(profile.name, replicas, cost, held, problem.settings.transition_penalty),
+        units=replicas * acc_count * profile.multiplicity,
+        rate_per_replica=0.0,
+    )
+
+
+def _predict(
+    priced: Allocation, predicted: Figures, position: int, *, rate: float, profile: Profile, acc_count: int
+) -> Allocation:
+    utilization = _figure(predicted.utilization[position])
+    power = None
+    if profile.power is not None and utilization is not None:
+        power = priced.replicas * acc_count * power_draw(profile.power, utilization)
+    return replace(
+        priced,
+        rate_per_replica=rate,
+        itl=_figure(predicted.itl[position]),
+        ttft=_figure(predicted.ttft[position]),
+        wait=_figure(predicted.wait[position]),
+        wait_percentile=_figure(predicted.wait_percentile[position]),
+        utilization=utilization,
+        power=power,
+    )
+
+
+def _figure(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,79 @@
+"""Choices: which row of the candidates each service gets, before it is put into figures and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inferscale_solver.candidates import Candidates
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a service gets. Without a profile: nothing."""
+
+    profile: str | None
+    replicas: int
+    row: int | None = None
+    """Its row of the candidates; None for a current profile without performance data."""
+    within_objectives: bool = False
+    wanted: int = 0
+    """Replicas that a best effort aimed at."""
+    short: Mapping[int, int] = field(default_factory=dict)
+    """Candidates that were lost to capacity: their rows, and the units that were missing."""
+
+
+def take(candidates: Candidates, row: int, short: Mapping[int, int] | None = None) -> Choice:
+    """Choose a candidate with all the replicas that it needs."""
+    replicas = int(candidates.replicas[row])
+    return Choice(
+        profile=candidates.profiles[row].name,
+        replicas=replicas,
+        row=row,
+        within_objectives=True,
+        wanted=replicas,
+        short=short or {},
+    )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """A profile on which a service may run outside its objectives."""
+
+    profile: str
+    type: str
+    row: int | None
+    units_per_replica: int
+    wanted: int
+
+
+def held_effort(candidates: Candidates, service: int) -> Effort | None:
+    """Where a service that runs may go on running: on the profile it has.
+
+    It aims at no less than it has, unless maxReplicas is lower, and at more only where the profile may still
+    be chosen for it.
+    """
+    held = candidates.holdings[service]
+    if held is None or held.replicas == 0:
+        return None
+    limit = candidates.services[service].max_replicas
+    kept = held.replicas if limit is None else min(held.replicas, limit)
+    name = held.profile.name
+    row = next((i for i in candidates.rows[service] if candidates.profiles[i].name == name), None)
+    usable = row is not None and row in candidates.best_effort[service]
+    more = int(candidates.wanted[row]) if row is not None and usable else 0
+    return Effort(name, held.profile.type, row, held.units_per_replica, max(kept, more))
+
+
+def efforts(candidates: Candidates, service: int) -> tuple[Effort, ...]:
+    """Where a service that runs nowhere may be started outside its objectives, the best first."""
+    return tuple(
+        Effort(
+            profile=candidates.profiles[row].name,
+            type=candidates.profiles[row].type,
+            row=row,
+            units_per_replica=int(candidates.units_per_replica[row]),
+            wanted=int(candidates.wanted[row]),
+        )
+        for row in candidates.best_effort[service]
+    )

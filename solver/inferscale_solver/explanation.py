@@ -1,0 +1,191 @@
+"""Explanations: what was chosen, what was rejected and why, what bound the choice, in words for people."""
+
+from __future__ import annotations
+
+from inferscale_solver.allocation import candidate_allocation
+from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
+from inferscale_solver.choice import Choice
+from inferscale_solver.prediction import demand
+from inferscale_solver.result import Allocation, CandidateOutcome, Decision, Outcome, Rejection
+
+
+def decision(candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None) -> Decision:
+    """Explain what a service gets.
+
+    Args:
+        candidates: The candidates.
+        service: The service's position in them.
+        choice: What was chosen for it.
+        allocation: The same in figures; None for nothing.
+
+    Returns:
+        The decision, its candidates in the order in which they were preferred.
+    """
+    outcome = _outcome(candidates, service, choice)
+    return Decision(
+        service=candidates.services[service].name,
+        outcome=outcome,
+        allocation=allocation,
+        candidates=_outcomes(candidates, service, choice, allocation),
+        reason=_reason(candidates, service, choice, allocation, outcome),
+        binding=_binding(candidates, service, choice, outcome),
+        runner_up=None
+        if (row := _runner_up(candidates, service, choice)) is None
+        else _name(candidates, row),
+    )
+
+
+def _outcome(candidates: Candidates, service: int, choice: Choice) -> Outcome:
+    described = candidates.services[service]
+    if demand(described) == 0 and choice.replicas >= described.min_replicas:
+        return Outcome.IDLE
+    if choice.within_objectives:
+        return Outcome.SERVED
+    return Outcome.BEST_EFFORT if choice.replicas > 0 else Outcome.UNSERVED
+
+
+def _outcomes(
+    candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None
+) -> tuple[CandidateOutcome, ...]:
+    ranked = candidates.ranked[service]
+    rejected = [row for row in candidates.rows[service] if candidates.rejections[row] is not None]
+    outcomes = [_row_outcome(candidates, row, choice, allocation) for row in (*ranked, *rejected)]
+    considered = {outcome.profile for outcome in outcomes}
+    if allocation is not None and allocation.profile not in considered:
+        message = f"stays on {allocation.profile}, for which there is no performance data"
+        outcomes.append(CandidateOutcome(allocation.profile, Rejection.CHOSEN, message, allocation))
+        considered.add(allocation.profile)
+    outcomes.extend(
+        CandidateOutcome(profile, Rejection.EXCLUDED, reason)
+        for profile, reason in sorted(candidates.services[service].excluded.items())
+        if profile not in considered
+    )
+    return tuple(sorted(outcomes, key=lambda outcome: outcome.rejection is not Rejection.CHOSEN))
+
+
+def _row_outcome(
+    candidates: Candidates, row: int, choice: Choice, allocation: Allocation | None
+) -> CandidateOutcome:
+    name, rejection = _name(candidates, row), candidates.rejections[row]
+    sized = (
+        candidate_allocation(candidates, row) if candidates.replicas[row] > 0 or rejection is None else None
+    )
+    binding = candidates.rates.binding[row]
+    if row == choice.row and allocation is not None:
+        message = _amount(allocation)
+        if not choice.within_objectives:
+            why = _lost(candidates, row, choice)
+            message = f"best effort: {choice.replicas} of {choice.wanted} replicas; {why}"
+        return CandidateOutcome(name, Rejection.CHOSEN, message, allocation, binding)
+    if rejection is not None:
+        return CandidateOutcome(name, *rejection, sized, binding)
+    if choice.row is None or row in choice.short:
+        return CandidateOutcome(name, Rejection.CAPACITY, _lost(candidates, row, choice), sized, binding)
+    return CandidateOutcome(name, Rejection.DEARER, _dearer(candidates, row, choice.row), sized, binding)
+
+
+def _lost(candidates: Candidates, row: int, choice: Choice) -> str:
+    """Why a row could not serve within the objectives."""
+    if row in choice.short:
+        units = choice.short[row]
+        return f"{candidates.profiles[row].type} short of {units} unit{'s' if units > 1 else ''}"
+    rejection = candidates.rejections[row]
+    return rejection[1] if rejection is not None else ""
+
+
+def _dearer(candidates: Candidates, row: int, chosen: int) -> str:
+    """How a candidate compares with the chosen one."""
+    cost = float(candidates.cost[row] - candidates.cost[chosen])
+    value = round(float(candidates.value[row] - candidates.value[chosen]), VALUE_DECIMALS)
+    if cost > 0:
+        return f"dearer by {cost:.2f}/h"
+    if value == 0:
+        return "as good; a tie goes to the accelerator in use, the smaller change of replicas, the first name"
+    saving = f"cheaper by {-cost:.2f}/h" if cost < 0 else "costs the same"
+    return f"{saving}, not worth a change of accelerator"
+
+
+def _reason(
+    candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None, outcome: Outcome
+) -> str:
+    if outcome is Outcome.IDLE:
+        where = f" on {allocation.profile}" if allocation is not None else ""
+        return f"no load: {_replicas(choice.replicas)}{where}"
+    if allocation is None or outcome is Outcome.UNSERVED:
+        return f"nothing: {_cause(candidates, service, choice)}"
+    if outcome is Outcome.BEST_EFFORT:
+        effort = f"{choice.replicas} of {choice.wanted} replicas on {allocation.profile}"
+        return f"best effort: {effort}; {_cause(candidates, service, choice)}"
+    other = _runner_up(candidates, service, choice)
+    runner_up = "no other candidate" if other is None else f"runner-up {_priced(candidates, other)}"
+    if choice.short:
+        better = ", ".join(
+            f"{_priced(candidates, row)} lost: {_lost(candidates, row, choice)}" for row in choice.short
+        )
+        return f"the best that fits: {_amount(allocation)}; {better}; {runner_up}"
+    cheapest = min(float(candidates.cost[row]) for row in candidates.ranked[service])
+    if cheapest < allocation.cost:
+        return f"least cost with the change counted: {_amount(allocation)}; {runner_up}"
+    return f"least cost: {_amount(allocation)}; {runner_up}"
+
+
+def _cause(candidates: Candidates, service: int, choice: Choice) -> str:
+    """Why a service is not served within its objectives."""
+    if choice.short:
+        kinds = list(dict.fromkeys(candidates.profiles[row].type for row in choice.short))
+        others = f" and {len(kinds) - 1} more" if len(kinds) > 1 else ""
+        return f"too few units are left of {kinds[0]}{others}"
+    rows = candidates.best_effort[service] or candidates.rows[service]
+    if rows:
+        rejection = candidates.rejections[rows[0]]
+        others = (
+            f" (and {len(candidates.rows[service]) - 1} more)" if len(candidates.rows[service]) > 1 else ""
+        )
+        return f"{_name(candidates, rows[0])}: {rejection[1] if rejection else ''}{others}"
+    excluded = candidates.services[service].excluded
+    if excluded:
+        return "every profile is excluded: " + ", ".join(
+            f"{p} ({why})" for p, why in sorted(excluded.items())
+        )
+    return "no performance data for any profile that it may use"
+
+
+def _binding(candidates: Candidates, service: int, choice: Choice, outcome: Outcome) -> str | None:
+    described = candidates.services[service]
+    if outcome is Outcome.IDLE:
+        return "minReplicas" if described.min_replicas > 0 else None
+    if choice.short:
+        return f"capacity:{candidates.profiles[next(iter(choice.short))].type}"
+    if choice.within_objectives and choice.row is not None:
+        rate = float(candidates.rates.rate[choice.row])
+        if rate * (choice.replicas - 1) >= demand(described) and choice.replicas == described.min_replicas:
+            return "minReplicas"
+        return candidates.rates.binding[choice.row]
+    for row in candidates.best_effort[service]:
+        rejection = candidates.rejections[row]
+        if rejection is not None and rejection[0] is Rejection.OVER_MAX_REPLICAS:
+            return "maxReplicas"
+        return candidates.rates.binding[row]
+    return None
+
+
+def _runner_up(candidates: Candidates, service: int, choice: Choice) -> int | None:
+    """The best candidate that could have been taken instead."""
+    rows = candidates.ranked[service]
+    return next((row for row in rows if row != choice.row and row not in choice.short), None)
+
+
+def _name(candidates: Candidates, row: int) -> str:
+    return candidates.profiles[row].name
+
+
+def _priced(candidates: Candidates, row: int) -> str:
+    return f"{_name(candidates, row)} at {float(candidates.cost[row]):.2f}/h"
+
+
+def _amount(allocation: Allocation) -> str:
+    return f"{allocation.replicas} × {allocation.profile} at {allocation.cost:.2f}/h"
+
+
+def _replicas(number: int) -> str:
+    return "1 replica" if number == 1 else f"{number} replicas"

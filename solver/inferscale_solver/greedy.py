@@ -1,0 +1,95 @@
+"""Limited accelerators, greedy: by priority, then by what a service would lose by coming later."""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
+from inferscale_solver.choice import Choice, take
+from inferscale_solver.ledger import Ledger
+from inferscale_solver.problem import Capacity, Settings
+from inferscale_solver.saturation import Grant, give_out, keep
+
+
+def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tuple[Choice, ...]:
+    """Share limited accelerators by the llm-inferno deck's greedy algorithm.
+
+    Priority after priority: services are served in order of regret (how much worse the next candidate is;
+    infinite for the last), then value, both descending, then name; a service whose candidate does not fit
+    comes again with its next one. Those that run out of candidates keep what they have, as far as it is
+    left, and then share what is left by the saturation policy, at once or, with `delayed_best_effort`, after
+    the last priority.
+
+    Args:
+        candidates: The candidates.
+        capacity: The accelerators. A type it does not name has none.
+        settings: Saturation policy and whether it is delayed.
+
+    Returns:
+        The choices, in the order of the candidates' services.
+    """
+    ledger = Ledger(candidates, capacity)
+    choices: dict[int, Choice] = {}
+    waiting: list[Grant] = []
+    for priority in sorted({service.priority for service in candidates.services}):
+        peers = [i for i, service in enumerate(candidates.services) if service.priority == priority]
+        served, lost = _serve(candidates, ledger, peers)
+        choices |= served
+        waiting += [keep(candidates, ledger, service, short) for service, short in lost.items()]
+        if not settings.delayed_best_effort:
+            waiting = give_out(candidates, ledger, waiting, settings.saturation_policy)
+            choices |= {grant.service: grant.choice() for grant in waiting}
+            waiting = []
+    waiting = give_out(candidates, ledger, waiting, settings.saturation_policy)
+    choices |= {grant.service: grant.choice() for grant in waiting}
+    return tuple(choices[service] for service in range(len(candidates.services)))
+
+
+def _serve(
+    candidates: Candidates, ledger: Ledger, peers: list[int]
+) -> tuple[dict[int, Choice], dict[int, dict[int, int]]]:
+    """Serve services of one priority.
+
+    Returns:
+        The choices of those that are served; of the others, the dearest first, the units that each of their
+        candidates was short of.
+    """
+    served: dict[int, Choice] = {}
+    short: dict[int, dict[int, int]] = {service: {} for service in peers}
+    queue = [
+        (_urgency(candidates, service, 0), service, 0) for service in peers if candidates.ranked[service]
+    ]
+    heapq.heapify(queue)
+    while queue:
+        _, service, position = heapq.heappop(queue)
+        row = candidates.ranked[service][position]
+        kind = candidates.profiles[row].type
+        units = int(candidates.replicas[row] * candidates.units_per_replica[row])
+        missing = units - ledger.available(service, kind)
+        if missing <= 0:
+            ledger.take(service, kind, units)
+            served[service] = take(candidates, row, short[service])
+            continue
+        short[service][row] = missing
+        if position + 1 < len(candidates.ranked[service]):
+            entry = (_urgency(candidates, service, position + 1), service, position + 1)
+            heapq.heappush(queue, entry)
+    lost = sorted(
+        (service for service in peers if service not in served), key=lambda i: _dearest(candidates, i)
+    )
+    return served, {service: short[service] for service in lost}
+
+
+def _urgency(candidates: Candidates, service: int, position: int) -> tuple[float, float]:
+    """Regret and value of a service's candidate, negated for a queue that gives the least first."""
+    rows = candidates.ranked[service]
+    value = float(candidates.value[rows[position]])
+    last = position + 1 == len(rows)
+    regret = math.inf if last else float(candidates.value[rows[position + 1]]) - value
+    return -round(regret, VALUE_DECIMALS) if not last else -math.inf, -round(value, VALUE_DECIMALS)
+
+
+def _dearest(candidates: Candidates, service: int) -> tuple[float, int]:
+    rows = candidates.ranked[service]
+    return (-round(float(candidates.value[rows[0]]), VALUE_DECIMALS) if rows else 0.0), service

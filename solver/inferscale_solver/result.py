@@ -1,0 +1,105 @@
+"""What was decided, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """How a service came out."""
+
+    SERVED = "Served"
+    """Within its objectives."""
+    IDLE = "Idle"
+    """No load: minReplicas."""
+    BEST_EFFORT = "BestEffort"
+    """Not within its objectives: what it has, or what was left over."""
+    UNSERVED = "Unserved"
+    """Nothing, and nothing was taken from it that it could have kept."""
+
+
+class Rejection(StrEnum):
+    """Why a candidate was not chosen."""
+
+    CHOSEN = "Chosen"
+    DEARER = "Dearer"
+    CAPACITY = "CapacityShort"
+    NODE_TOO_SMALL = "NodeTooSmall"
+    UNATTAINABLE = "SLOUnattainable"
+    OVER_MAX_REPLICAS = "OverMaxReplicas"
+    KEEP_ACCELERATOR = "KeepAccelerator"
+    EXCLUDED = "Excluded"
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Replicas of a service on one profile and what they are predicted to do.
+
+    Latencies in ms (means, and the wait at the percentile of the targets), rates in requests/min, cost per
+    hour, power in W. Predictions are None where there is no load to predict for. Where the replicas are
+    overloaded their batches are always full: `itl` is the one of the full batch, `utilization` 1, and
+    `ttft`, `wait` and `wait_percentile` are None, since the waits grow without bound.
+    """
+
+    profile: str
+    replicas: int
+    max_batch: int
+    """The batch limit to deploy. On the current profile it is the one that is deployed, even above what
+    memory holds, unless the objectives need a larger one; one that differs restarts the replicas."""
+    cost: float
+    value: float
+    """Transition value from the current allocation (cost included), the quantity that is minimised."""
+    units: int
+    """Units of the profile's type that are taken."""
+    rate_per_replica: float
+    """The largest rate one replica serves within the objectives, requests/min; 0 if none."""
+    itl: float | None = None
+    ttft: float | None = None
+    wait: float | None = None
+    wait_percentile: float | None = None
+    utilization: float | None = None
+    power: float | None = None
+
+
+@dataclass(frozen=True)
+class CandidateOutcome:
+    """One profile that was considered for a service, and what became of it."""
+
+    profile: str
+    rejection: Rejection
+    message: str
+    """For people: `dearer by 12.00/h`, `H100 short of 3 units`, `needs 12 replicas, maxReplicas is 8`."""
+    allocation: Allocation | None = None
+    """What it would take, all replicas that the load needs; None where nothing would do."""
+    binding: str | None = None
+    """The objective that limits the rate of a replica, or is unattainable: itl, ttft, ttw, tps or None."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a service gets. `allocation` None: it gets nothing."""
+
+    service: str
+    outcome: Outcome
+    allocation: Allocation | None
+    candidates: tuple[CandidateOutcome, ...]
+    reason: str
+    """One sentence."""
+    binding: str | None = None
+    """What bound the choice: an objective, `capacity:<type>`, `maxReplicas`, `minReplicas` or None."""
+    runner_up: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The whole decision, by service name."""
+
+    decisions: Mapping[str, Decision]
+    total_cost: float
+    total_value: float
+    used: Mapping[str, int]
+    """Units taken, by type."""
+    solver: str
+    unserved_by_priority: Mapping[int, int] = field(default_factory=dict)

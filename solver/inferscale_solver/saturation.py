@@ -1,0 +1,109 @@
+"""Saturation: what services get that cannot be served within their objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from inferscale_solver.candidates import Candidates
+from inferscale_solver.choice import Choice, Effort, efforts, held_effort
+from inferscale_solver.ledger import Ledger
+from inferscale_solver.problem import SaturationPolicy
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a service outside its objectives has been given so far."""
+
+    service: int
+    effort: Effort | None
+    replicas: int
+    short: Mapping[int, int]
+    """Its candidates that were lost to capacity, with the units that were missing."""
+
+    def choice(self) -> Choice:
+        """The grant as a choice."""
+        if self.effort is None:
+            return Choice(profile=None, replicas=0, short=self.short)
+        return Choice(
+            profile=self.effort.profile if self.replicas else None,
+            replicas=self.replicas,
+            row=self.effort.row if self.replicas else None,
+            wanted=self.effort.wanted,
+            short=self.short,
+        )
+
+
+def keep(candidates: Candidates, ledger: Ledger, service: int, short: Mapping[int, int]) -> Grant:
+    """Let a service keep what it has, as far as it is available; never less than its reservation.
+
+    Args:
+        candidates: The candidates.
+        ledger: What is free; what is kept is taken from it.
+        service: The service.
+        short: Its candidates that were lost to capacity.
+    """
+    held, effort = candidates.holdings[service], held_effort(candidates, service)
+    if held is None or effort is None:
+        return Grant(service, None, 0, short)
+    fits = ledger.available(service, effort.type) // effort.units_per_replica
+    replicas = min(held.replicas, effort.wanted, fits)
+    ledger.take(service, effort.type, replicas * effort.units_per_replica)
+    return Grant(service, effort if replicas else None, replicas, short)
+
+
+def give_out(
+    candidates: Candidates, ledger: Ledger, grants: Sequence[Grant], policy: SaturationPolicy
+) -> list[Grant]:
+    """Give what is left to services that want more, by the policy.
+
+    A service that runs gets more of the profile it has, one that does not starts on the best one that a
+    replica fits on; nobody gets more than wanted.
+
+    Args:
+        candidates: The candidates.
+        ledger: What is free; what is given is taken from it.
+        grants: What the services have, in the order in which they come to draw.
+        policy: None gives nothing; PriorityExhaustive fills one service after the other; the round robins
+            give one replica at a time, among the services of one priority or among all.
+
+    Returns:
+        The grants, in the same order.
+    """
+    match policy:
+        case SaturationPolicy.NONE:
+            return list(grants)
+        case SaturationPolicy.PRIORITY_EXHAUSTIVE:
+            return [_draw(candidates, ledger, grant) for grant in grants]
+        case SaturationPolicy.ROUND_ROBIN:
+            return _round_robin(candidates, ledger, grants)
+        case SaturationPolicy.PRIORITY_ROUND_ROBIN:
+            by_priority: dict[int, list[Grant]] = {}
+            for grant in grants:
+                by_priority.setdefault(candidates.services[grant.service].priority, []).append(grant)
+            return [
+                grant for peers in by_priority.values() for grant in _round_robin(candidates, ledger, peers)
+            ]
+
+
+def _round_robin(candidates: Candidates, ledger: Ledger, grants: Iterable[Grant]) -> list[Grant]:
+    grants = list(grants)
+    drawing = list(range(len(grants)))
+    while drawing:
+        before = grants[:]
+        for position in drawing:
+            grants[position] = _draw(candidates, ledger, grants[position], at_most=1)
+        drawing = [position for position in drawing if grants[position] is not before[position]]
+    return grants
+
+
+def _draw(candidates: Candidates, ledger: Ledger, grant: Grant, at_most: int | None = None) -> Grant:
+    """Give a service what is wanted and available; the same grant if that is nothing."""
+    for effort in efforts(candidates, grant.service) if grant.effort is None else (grant.effort,):
+        fits = ledger.available(grant.service, effort.type) // effort.units_per_replica
+        more = min(fits, effort.wanted - grant.replicas)
+        more = more if at_most is None else min(more, at_most)
+        if more > 0:
+            ledger.take(grant.service, effort.type, more * effort.units_per_replica)
+            return replace(grant, effort=effort, replicas=grant.replicas + more)
+    return grant
