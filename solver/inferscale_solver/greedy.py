@@ -21,6 +21,9 @@ def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tu
     left, and then share what is left by the saturation policy, at once or, with `delayed_best_effort`, after
     the last priority.
 
+    `min_replicas` of services that run are kept for them, but only where they would otherwise go below them:
+    a service that can be pushed to another accelerator is, and what it had is free for those before it.
+
     Args:
         candidates: The candidates.
         capacity: The accelerators. A type it does not name has none.
@@ -29,7 +32,28 @@ def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tu
     Returns:
         The choices, in the order of the candidates' services.
     """
-    ledger = Ledger(candidates, capacity)
+    reserving: frozenset[int] = frozenset()
+    while True:
+        choices = _share(candidates, capacity, settings, reserving)
+        pushed = {
+            service for service, choice in enumerate(choices) if _below_least(candidates, service, choice)
+        }
+        if pushed <= reserving:
+            return choices
+        reserving |= pushed
+
+
+def _below_least(candidates: Candidates, service: int, choice: Choice) -> bool:
+    held = candidates.holdings[service]
+    return held is not None and choice.replicas < min(
+        candidates.services[service].min_replicas, held.replicas
+    )
+
+
+def _share(
+    candidates: Candidates, capacity: Capacity, settings: Settings, reserving: frozenset[int]
+) -> tuple[Choice, ...]:
+    ledger = Ledger(candidates, capacity, reserving)
     choices: dict[int, Choice] = {}
     waiting: list[Grant] = []
     for priority in sorted({service.priority for service in candidates.services}):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from inferscale_solver.candidates import Candidates
 from inferscale_solver.problem import Capacity
 
@@ -9,17 +11,15 @@ from inferscale_solver.problem import Capacity
 class Ledger:
     """Free units of every type.
 
-    A service that runs has its `min_replicas`, or all it has if that is less, reserved on the type it runs
-    on, by priority while units last. A reservation is free to its owner and to nobody else; it ends when its
-    owner takes anything.
+    The services of `reserving` have their `min_replicas`, or all they have if that is less, reserved on the
+    type they run on, by priority while units last. A reservation is free to its owner and to nobody else; it
+    ends when its owner takes anything.
     """
 
-    def __init__(self, candidates: Candidates, capacity: Capacity) -> None:
+    def __init__(self, candidates: Candidates, capacity: Capacity, reserving: Collection[int]) -> None:
         self._free = {kind: max(units, 0) for kind, units in capacity.units.items()}
         self._reserved: dict[int, tuple[str, int]] = {}
-        for service in sorted(
-            range(len(candidates.services)), key=lambda i: (candidates.services[i].priority, i)
-        ):
+        for service in sorted(reserving, key=lambda i: (candidates.services[i].priority, i)):
             held = candidates.holdings[service]
             if held is not None:
                 kind, size = held.profile.type, held.units_per_replica
