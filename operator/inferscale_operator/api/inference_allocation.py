@@ -1,0 +1,231 @@
+"""InferenceAllocation: what a service was given and why. Written by the operator only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from inferscale_operator.api.base import ResourceName, Schema
+from inferscale_operator.api.constraints import Keyed
+from inferscale_operator.api.resource import AGE, Column, Resource
+
+
+class InferenceAllocationSpec(Schema):
+    """Which service it belongs to."""
+
+    service: ResourceName
+    """Name of the InferenceService in the same namespace."""
+
+
+class CandidateStatus(Schema):
+    """One accelerator profile that was considered."""
+
+    accelerator: str
+    """Name of the AcceleratorProfile."""
+    outcome: str
+    """`Chosen`, or why it lost."""
+    message: str
+    """The same for people."""
+    replicas: int | None = None
+    """Replicas it would have taken."""
+    max_batch: int | None = None
+    """Batch limit of a replica."""
+    cost: float | None = None
+    """Cost per hour."""
+    itl: float | None = None
+    """Predicted mean inter-token latency, ms."""
+    ttft: float | None = None
+    """Predicted mean time to first token, ms."""
+
+
+class AllocationEntry(Schema):
+    """What the service has and gets. One entry for now; one for each accelerator later."""
+
+    accelerator: str
+    """AcceleratorProfile that this tick asks for, after debounce and what capacity allows."""
+    current_accelerator: str | None = None
+    """AcceleratorProfile that serves now; none: not recognised."""
+    current_replicas: int = 0
+    """Replicas that the Deployment asks for now."""
+    ready_replicas: int = 0
+    """Replicas that serve now."""
+    desired_replicas: int = 0
+    """Replicas that this tick asks for, after debounce and what capacity allows."""
+    target_accelerator: str | None = None
+    """AcceleratorProfile that the optimiser wants."""
+    target_replicas: int = 0
+    """Replicas that the optimiser wants."""
+    max_batch: int | None = None
+    """Batch limit of a replica."""
+    cost: float | None = None
+    """Cost per hour of what is wanted."""
+    current_cost: float | None = None
+    """Cost per hour of what the service has now."""
+    predicted_itl: float | None = None
+    """Predicted mean inter-token latency, ms."""
+    predicted_ttft: float | None = None
+    """Predicted mean time to first token, ms."""
+    predicted_wait: float | None = None
+    """Predicted wait at the class's percentile, ms."""
+    utilization: float | None = None
+    """Predicted share of the batch that is in use."""
+    observed_itl: float | None = None
+    """Observed mean inter-token latency, ms."""
+    observed_ttft: float | None = None
+    """Observed mean time to first token, ms."""
+
+
+class LoadStatus(Schema):
+    """The load that the decision was made for."""
+
+    state: str
+    """`Observed`, `Idle`, `Stalled`, `Partial` or `Unknown`."""
+    arrival_rate: float | None = None
+    """Requests per minute."""
+    input_tokens: float | None = None
+    """Mean input tokens of a request."""
+    output_tokens: float | None = None
+    """Mean output tokens of a request."""
+    observed_at: datetime | None = None
+    """When the load was last known."""
+
+
+class Recommendation(Schema):
+    """A past decision of the optimiser, kept for the stabilization windows."""
+
+    time: datetime
+    """When it was made."""
+    accelerator: str
+    """AcceleratorProfile that was wanted."""
+    replicas: int
+    """Replicas that were wanted."""
+    rate: float
+    """Rate that they were to serve, requests per minute."""
+    max_batch: int | None = None
+    """Batch limit that was wanted, where it is managed."""
+
+
+class MoveStep(StrEnum):
+    """Steps of a change of pod template."""
+
+    BRING_UP = "BringUp"
+    HAND_OVER = "HandOver"
+    TRIM = "Trim"
+    ROLL_BACK = "RollBack"
+
+
+class MoveSide(Schema):
+    """One side of a move."""
+
+    accelerator: str
+    """AcceleratorProfile; empty: not recognised."""
+    replicas: int
+    """Replicas."""
+    max_batch: int | None = None
+    """Batch limit, where it is managed."""
+
+
+class MoveStatus(Schema):
+    """A change of accelerator or batch that is under way, so that a restart goes on where it was."""
+
+    step: MoveStep
+    """Step that is under way."""
+    source: MoveSide = Field(alias="from")
+    """What served before."""
+    to: MoveSide
+    """What will serve."""
+    started_at: datetime
+    """When the move began."""
+    step_started_at: datetime
+    """When the step began."""
+    prior_strategy: dict[str, Any] = Field(default_factory=dict)
+    """The owner's own rollout strategy, put back at the end."""
+    prior_template: dict[str, Any] = Field(default_factory=dict)
+    """Strategic merge patch that puts the pod template back as it was."""
+
+
+class FailedMove(Schema):
+    """A move that was rolled back; its profile is left out for a while."""
+
+    accelerator: str
+    """AcceleratorProfile that did not come up."""
+    time: datetime
+    """When it was rolled back."""
+    message: str
+    """What was seen."""
+
+
+class InferenceAllocationStatus(Schema):
+    """What the service was given and why."""
+
+    model: str = ""
+    """ModelProfile."""
+    service_class: str = ""
+    """ServiceClass."""
+    mode: str = ""
+    """Mode of the service."""
+    reason: str = ""
+    """One word: why it is as it is."""
+    message: str = ""
+    """One sentence: why it is as it is."""
+    allocations: Annotated[tuple[AllocationEntry, ...], Field(max_length=16), Keyed("accelerator")] = ()
+    """What the service has and gets."""
+    load: LoadStatus | None = None
+    """The load that the decision was made for."""
+    binding: str | None = None
+    """The constraint that bound the choice."""
+    runner_up: str | None = None
+    """The next best candidate."""
+    candidates: Annotated[tuple[CandidateStatus, ...], Field(max_length=64)] = ()
+    """What was considered and why it lost."""
+    history: Annotated[tuple[Recommendation, ...], Field(max_length=512)] = ()
+    """Past recommendations within the stabilization windows."""
+    move: MoveStatus | None = None
+    """The change of accelerator or batch that is under way."""
+    failed_moves: Annotated[tuple[FailedMove, ...], Field(max_length=16)] = ()
+    """Moves that were rolled back lately."""
+    last_decision: datetime | None = None
+    """When the figures were last decided, with known load."""
+
+
+_ENTRY = ".status.allocations[0]"
+
+INFERENCE_ALLOCATION = Resource(
+    kind="InferenceAllocation",
+    plural="inferenceallocations",
+    short_names=("ifa",),
+    namespaced=True,
+    spec=InferenceAllocationSpec,
+    status=InferenceAllocationStatus,
+    columns=(
+        Column("Model", ".status.model", "string", "ModelProfile."),
+        Column("Class", ".status.serviceClass", "string", "ServiceClass."),
+        Column("Accelerator", f"{_ENTRY}.accelerator", "string", "AcceleratorProfile that is asked for."),
+        Column("Current", f"{_ENTRY}.currentReplicas", "integer", "Replicas the Deployment asks for now."),
+        Column("Desired", f"{_ENTRY}.desiredReplicas", "integer", "Replicas that this tick asks for."),
+        Column("Batch", f"{_ENTRY}.maxBatch", "integer", "Batch limit of a replica."),
+        Column("Cost/h", f"{_ENTRY}.cost", "number", "Cost per hour of what is wanted."),
+        Column("ITL", f"{_ENTRY}.predictedItl", "number", "Predicted mean inter-token latency, ms."),
+        Column("Obs-ITL", f"{_ENTRY}.observedItl", "number", "Observed mean inter-token latency, ms."),
+        Column("TTFT", f"{_ENTRY}.predictedTtft", "number", "Predicted mean time to first token, ms."),
+        Column("Obs-TTFT", f"{_ENTRY}.observedTtft", "number", "Observed mean time to first token, ms."),
+        Column("Reason", ".status.reason", "string", "Why it is as it is, in one word."),
+        Column(
+            "Serving-On",
+            f"{_ENTRY}.currentAccelerator",
+            "string",
+            "AcceleratorProfile that serves now.",
+            wide=True,
+        ),
+        Column("Ready", f"{_ENTRY}.readyReplicas", "integer", "Replicas that serve now.", wide=True),
+        Column("Target", f"{_ENTRY}.targetReplicas", "integer", "Replicas the optimiser wants.", wide=True),
+        Column("Runner-Up", ".status.runnerUp", "string", "The next best candidate.", wide=True),
+        Column("Binding", ".status.binding", "string", "The constraint that bound the choice.", wide=True),
+        Column("Load", ".status.load.arrivalRate", "number", "Requests per minute.", wide=True),
+        Column("Message", ".status.message", "string", "Why it is as it is, in a sentence.", wide=True),
+        AGE,
+    ),
+)

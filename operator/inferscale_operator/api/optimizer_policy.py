@@ -1,0 +1,131 @@
+"""OptimizerPolicy: how the cluster is optimised. Without one the defaults hold."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from re import fullmatch
+from typing import Annotated, ClassVar
+
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
+
+from inferscale_operator.api.base import Conditions, RuledSchema, Schema
+from inferscale_operator.api.behavior import Behavior
+from inferscale_operator.api.constraints import Rule
+from inferscale_operator.api.resource import AGE, Column, Resource
+from inferscale_solver.problem import SaturationPolicy, TailRule
+
+POLICY_NAME = "default"
+"""The one OptimizerPolicy that is accepted for now."""
+
+
+class Accelerators(StrEnum):
+    """Whether accelerators are taken as limited."""
+
+    LIMITED = "Limited"
+    UNLIMITED = "Unlimited"
+
+
+LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+"""Name of a Prometheus label."""
+LabelName = Annotated[str, Field(pattern=LABEL_NAME, max_length=128)]
+
+
+class MetricsSettings(RuledSchema):
+    """How Prometheus is asked."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"!has(self.matchers) || self.matchers.all(label, label.matches('{LABEL_NAME}'))",
+            holds=lambda metrics: all(fullmatch(LABEL_NAME, label) for label in metrics.matchers),
+            message="a key of matchers is no Prometheus label name: letters, digits and _, no digit first",
+            field="matchers",
+        ),
+        Rule(
+            cel="self.namespaceLabel != self.podLabel",
+            holds=lambda metrics: metrics.namespace_label != metrics.pod_label,
+            message="namespaceLabel and podLabel are the same label: name two",
+            field="podLabel",
+        ),
+    )
+
+    window_seconds: Annotated[StrictInt, Field(ge=4, le=3600)] = 120
+    """Window of rates and means; at least four scrape intervals."""
+    max_age_seconds: Annotated[StrictInt, Field(ge=1, le=3600)] = 90
+    """A newest sample older than this is unknown."""
+    namespace_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)] = "namespace"
+    """Label that holds a pod's namespace."""
+    pod_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)] = "pod"
+    """Label that holds a pod's name."""
+    matchers: dict[str, Annotated[str, Field(max_length=1024)]] = Field(default_factory=dict, max_length=16)
+    """Labels that every series must carry, such as `cluster: west`."""
+
+
+class MoveSettings(Schema):
+    """How changes of accelerator are made."""
+
+    bring_up_timeout_seconds: Annotated[StrictInt, Field(ge=1, le=86400)] = 1800
+    """Time for the new replicas to become ready, after which the move is rolled back."""
+    retry_after_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 1800
+    """How long a profile on which a move failed is left out for that service."""
+
+
+class OptimizerPolicySpec(Schema):
+    """How the cluster is optimised."""
+
+    tick_seconds: Annotated[StrictInt, Field(ge=1, le=3600)] = 30
+    """Seconds between decisions."""
+    accelerators: Accelerators = Accelerators.LIMITED
+    """Whether the accelerators on the nodes limit the plan, or as many are assumed as are wanted."""
+    saturation_policy: SaturationPolicy = SaturationPolicy.PRIORITY_EXHAUSTIVE
+    """How left-over accelerators go to services that cannot be served within their objectives."""
+    delayed_best_effort: StrictBool = False
+    """Whether left-overs are given out once at the end, rather than after each priority."""
+    transition_penalty: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.1
+    """Share of the cost of the old and the new allocation that a change of accelerator must save."""
+    tail_rule: TailRule = TailRule.EXACT
+    """How percentiles of the wait are predicted."""
+    behavior: Behavior = Behavior()
+    """Behaviour of services that have none of their own."""
+    metrics: MetricsSettings = MetricsSettings()
+    """How Prometheus is asked."""
+    moves: MoveSettings = MoveSettings()
+    """How changes of accelerator are made."""
+
+
+class OptimizerPolicyStatus(Schema):
+    """The last tick."""
+
+    last_tick: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    """When the last decision was made, RFC 3339."""
+    total_cost: float | None = None
+    """Cost per hour of what the services hold now."""
+    target_cost: float | None = None
+    """Cost per hour of the plan."""
+    services: int | None = None
+    """Services that were decided."""
+    unserved: int | None = None
+    """Services that the plan cannot serve within their objectives."""
+    observed_generation: int | None = None
+    """Generation that was last read."""
+    conditions: Conditions = ()
+    """`Ready`: the policy is in force."""
+
+
+OPTIMIZER_POLICY = Resource(
+    kind="OptimizerPolicy",
+    plural="optimizerpolicies",
+    short_names=("optpolicy",),
+    namespaced=False,
+    spec=OptimizerPolicySpec,
+    status=OptimizerPolicyStatus,
+    columns=(
+        Column("Tick", ".spec.tickSeconds", "integer", "Seconds between decisions."),
+        Column("Cost/h", ".status.totalCost", "number", "Cost per hour of what the services hold now."),
+        Column("Target-Cost/h", ".status.targetCost", "number", "Cost per hour of the plan."),
+        Column("Services", ".status.services", "integer", "Services that were decided."),
+        Column("Unserved", ".status.unserved", "integer", "Services that cannot be served."),
+        Column("Last-Tick", ".status.lastTick", "date", "Time since the last decision."),
+        AGE,
+    ),
+    only_name=POLICY_NAME,
+)
