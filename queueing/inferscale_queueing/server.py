@@ -1,10 +1,10 @@
 """One replica of continuous batching as a discrete-event engine that runs in step with any clock.
 
 The engine schedules between decode iterations. A request that is admitted into a batch of n (itself
-included) holds a slot for P(n) = gamma + delta·in·n ms of prefill while the others go on decoding, gives its
-first token at the end of it and joins the next iteration. An iteration that starts with n slots held takes
-T(n) = alpha + beta·n ms and gives every decoding request one token. Runs of iterations between which nobody
-enters or leaves are one event.
+included) holds a slot for P(n) = gamma + delta·in·n ms of prefill while the others go on decoding. It gives
+its first token at the end of that and joins the iteration whose start is nearest, so that on average it
+neither gains nor loses time. An iteration that starts with n slots held takes T(n) = alpha + beta·n ms and
+gives every decoding request one token. Iterations between which nobody enters or leaves are one event.
 """
 
 import math
@@ -26,21 +26,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What became of a request. All times in ms on the clock of its arrival.
+    """What became of a request: when it was admitted, gave its first token, gave its last.
 
-    Attributes:
-        request: The request.
-        admitted_ms: It got its slot.
-        first_token_ms: Its first token was given.
-        joined_ms: The iteration of its second token began: up to an iteration later, as a prefill ends
-            while the others decode. The time of its first token if that is the only one.
-        finished_ms: Its last token was given.
+    All times in ms on the clock of its arrival.
     """
 
     request: Request
     admitted_ms: float
     first_token_ms: float
-    joined_ms: float
     finished_ms: float
 
     @property
@@ -78,16 +71,15 @@ class Recorder(Protocol):
 class _Slot:
     """A request in the batch."""
 
-    __slots__ = ("admitted_ms", "first_token_ms", "joined_ms", "request")
+    __slots__ = ("admitted_ms", "first_token_ms", "request")
 
     def __init__(self, request: Request, admitted_ms: float) -> None:
         self.request = request
         self.admitted_ms = admitted_ms
         self.first_token_ms = math.nan
-        self.joined_ms = math.nan
 
     def complete(self, finished_ms: float) -> Completion:
-        return Completion(self.request, self.admitted_ms, self.first_token_ms, self.joined_ms, finished_ms)
+        return Completion(self.request, self.admitted_ms, self.first_token_ms, finished_ms)
 
 
 class Server:
@@ -148,16 +140,15 @@ class Server:
         self._sequence = 0  # breaks ties in the heaps
         self._queue: deque[Request] = deque()
         self._prefilling: list[tuple[float, int, _Slot]] = []  # heap by the end of the prefill
-        self._joining: list[_Slot] = []  # prefilled, waiting for the next iteration
         self._decoding: list[tuple[int, int, _Slot]] = []  # heap by the last iteration
-        self._dirty = False  # the batch changes at the next boundary
-        # The run of equal iterations in progress: its start, the number of its first iteration, the duration
-        # of each and how many of them are in the token counters already.
+        self._left = False  # a slot was freed within an iteration
+        # The run of equal iterations in progress: its start, the iterations before it and the duration of
+        # each. The token counters hold the tokens of the first `_counted` iterations of all runs.
         self._run_ms = start_ms
         self._run_iteration = 0
         self._iteration_ms = 0.0
         self._counted = 0
-        self._fresh: list[_Slot] = []  # in their first iteration
+        self._fresh: list[tuple[int, _Slot]] = []  # with the iteration of their first token here
         self._completed: list[Completion] = []
 
     @property
@@ -240,12 +231,12 @@ class Server:
 
     def drain(self) -> list[Request]:
         """Stop: take all requests out, in the order of their arrival, with nothing of them done."""
-        slots = [slot for _, _, slot in (*self._prefilling, *self._decoding)] + self._joining
+        slots = [slot for _, _, slot in (*self._prefilling, *self._decoding)]
         requests = [slot.request for slot in slots] + list(self._queue)
-        for held in (self._prefilling, self._decoding, self._joining, self._queue, self._fresh):
+        for held in (self._prefilling, self._decoding, self._queue, self._fresh):
             held.clear()
         self._held = 0
-        self._dirty = False
+        self._left = False
         return sorted(requests, key=lambda request: (request.arrival_ms, request.id))
 
     def _run(self, until_ms: float) -> None:
@@ -262,7 +253,7 @@ class Server:
 
     def _next_boundary(self) -> tuple[float, int]:
         """The next boundary at which the batch changes, and the iterations of this run until then."""
-        changes = self._dirty or (bool(self._queue) and self._held < self._max_batch)
+        changes = self._left or (bool(self._queue) and self._held < self._max_batch)
         if not self._decoding:
             return (self._event_ms if changes else math.inf), 0
         iterations = self._decoding[0][0] - self._run_iteration
@@ -280,14 +271,20 @@ class Server:
 
     def _end_prefill(self) -> None:
         end_ms, _, slot = heappop(self._prefilling)
-        self._event_ms = end_ms
-        self._dirty = True
         self._give_first_token(slot, end_ms)
         if slot.request.output_tokens == 1:
             self._held -= 1
             self._completed.append(slot.complete(end_ms))
-        else:
-            self._joining.append(slot)
+            self._event_ms = end_ms
+            self._left = True
+            return
+        if not self._decoding:
+            self._start_run(end_ms, self._run_iteration)
+        iterations = self._iterations_by(end_ms)
+        self._count_tokens(iterations)
+        within = end_ms - (self._run_ms + iterations * self._iteration_ms)
+        joined = self._run_iteration + iterations + (within >= self._iteration_ms / 2)
+        self._decode(slot, joined, slot.request.output_tokens - 1)
 
     def _cross_boundary(self, at_ms: float, iterations: int) -> None:
         self._count_tokens(iterations)
@@ -296,22 +293,22 @@ class Server:
         while decoding and decoding[0][0] == iteration:
             self._held -= 1
             self._completed.append(heappop(decoding)[2].complete(at_ms))
-        for slot in self._joining:
-            self._decode(slot, iteration + slot.request.output_tokens - 1)
-        self._joining.clear()
         while self._queue and self._held < self._max_batch:
             self._admit(self._queue.popleft(), at_ms, iteration)
-        self._dirty = False
-        self._event_ms = self._run_ms = at_ms
+        self._event_ms = at_ms
+        self._left = False
+        self._start_run(at_ms, iteration)
+
+    def _start_run(self, at_ms: float, iteration: int) -> None:
+        self._run_ms = at_ms
         self._run_iteration = iteration
         self._iteration_ms = self._alpha + self._beta * self._held
-        self._counted = 0
 
     def _admit(self, request: Request, at_ms: float, iteration: int) -> None:
         slot = _Slot(request, at_ms)
         self._held += 1
         if self._decode_only:
-            self._decode(slot, iteration + request.output_tokens)
+            self._decode(slot, iteration, request.output_tokens)
             return
         tokens = request.input_tokens
         prefill_ms = self._gamma + self._delta * tokens * self._held if tokens else 0.0
@@ -324,15 +321,16 @@ class Server:
             self._held -= 1
             self._completed.append(slot.complete(at_ms))
         else:
-            self._decode(slot, iteration + request.output_tokens - 1)
+            self._decode(slot, iteration, request.output_tokens - 1)
 
-    def _decode(self, slot: _Slot, last_iteration: int) -> None:
+    def _decode(self, slot: _Slot, iteration: int, tokens: int) -> None:
+        """Let a slot decode `tokens` tokens after the first `iteration` iterations of all runs."""
         self._sequence += 1
-        heappush(self._decoding, (last_iteration, self._sequence, slot))
-        self._fresh.append(slot)
+        heappush(self._decoding, (iteration + tokens, self._sequence, slot))
+        self._fresh.append((iteration + 1, slot))
 
     def _give_first_token(self, slot: _Slot, at_ms: float) -> None:
-        slot.first_token_ms = slot.joined_ms = at_ms
+        slot.first_token_ms = at_ms
         self.prompt_tokens += slot.request.input_tokens
         self.generation_tokens += 1
         if self._recorder is not None:
@@ -340,20 +338,25 @@ class Server:
 
     def _count_tokens(self, iterations: int) -> None:
         """Count the tokens of this run's first `iterations` iterations that are not counted yet."""
-        new = iterations - self._counted
-        if new <= 0:
+        counted, upto = self._counted, self._run_iteration + iterations
+        if upto <= counted:
             return
-        self._counted = iterations
-        tokens = new * len(self._decoding)
-        for slot in self._fresh:
-            tokens -= 1
-            token_ms = self._run_ms + self._iteration_ms
-            if math.isnan(slot.first_token_ms):
-                self._give_first_token(slot, token_ms)
-            else:
-                slot.joined_ms = self._run_ms
-                self._give_gaps(token_ms - slot.first_token_ms, 1)
-        self._fresh.clear()
+        self._counted = upto
+        tokens = (upto - counted) * len(self._decoding)
+        if self._fresh:
+            coming = []
+            for first, slot in self._fresh:
+                # It gives nothing before its first iteration, and the gap before that one is its own.
+                tokens -= min(first, upto) - counted
+                if first > upto:
+                    coming.append((first, slot))
+                    continue
+                token_ms = self._run_ms + (first - self._run_iteration) * self._iteration_ms
+                if math.isnan(slot.first_token_ms):
+                    self._give_first_token(slot, token_ms)
+                else:
+                    self._give_gaps(token_ms - slot.first_token_ms, 1)
+            self._fresh = coming
         if tokens:
             self._give_gaps(self._iteration_ms, tokens)
 

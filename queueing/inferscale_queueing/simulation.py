@@ -52,7 +52,6 @@ class SimulationResult:
         wait_ms: Per accepted request in the order of arrival: arrival to admission.
         ttft_ms: Arrival to first token.
         response_ms: Arrival to last token.
-        decode_ms: Duration of the iterations that gave the tokens after the first.
         gaps: Tokens after the first.
     """
 
@@ -62,7 +61,6 @@ class SimulationResult:
     wait_ms: NDArray[np.float64]
     ttft_ms: NDArray[np.float64]
     response_ms: NDArray[np.float64]
-    decode_ms: NDArray[np.float64]
     gaps: NDArray[np.float64]
 
     @property
@@ -102,8 +100,8 @@ class SimulationResult:
 
     @property
     def itl(self) -> Estimate:
-        """Mean duration of the iterations that give the tokens after the first, ms a token."""
-        return batch_means(self.decode_ms, self.gaps)
+        """Mean time between tokens, ms, over all tokens after the first."""
+        return batch_means(self.response_ms - self.ttft_ms, self.gaps)
 
     def wait_quantile(self, quantile: float) -> float:
         """The wait in ms that a fraction `quantile` of the accepted requests does not exceed."""
@@ -192,9 +190,9 @@ def simulate(
     for index, (arrival_ms, inputs_of_it, outputs_of_it) in enumerate(rows):
         accepted = server.offer(Request(arrival_ms, inputs_of_it, outputs_of_it, index))
         refused += not accepted and index >= first
-    table = np.full((requests, 4), math.nan)
+    table = np.full((requests, 3), math.nan)
     for done in server.advance(math.inf):
-        table[done.request.id] = done.admitted_ms, done.first_token_ms, done.finished_ms, done.joined_ms
+        table[done.request.id] = done.admitted_ms, done.first_token_ms, done.finished_ms
     accepted_ids = first + np.flatnonzero(np.isfinite(table[first:, 0]))
     arrived = times[accepted_ids]
     return SimulationResult(
@@ -204,6 +202,5 @@ def simulate(
         wait_ms=table[accepted_ids, 0] - arrived,
         ttft_ms=table[accepted_ids, 1] - arrived,
         response_ms=table[accepted_ids, 2] - arrived,
-        decode_ms=table[accepted_ids, 2] - table[accepted_ids, 3],
         gaps=outputs[accepted_ids].astype(np.float64) - 1.0,
     )

@@ -89,13 +89,13 @@ def test_a_second_request_enters_at_the_next_iteration_and_slows_the_first():
 
 def test_a_prefill_runs_beside_the_decoding_and_counts_in_its_batch():
     # First: P(1) = 20, decodes from 20 with T(1) = 10. The second arrives at 25 and is admitted at 30 with
-    # P(2) = 10 + 0.5·20·2 = 30 until 60; meanwhile T(2) = 12: 30-42, 42-54, 54-66. It joins at 66.
+    # P(2) = 10 + 0.5·20·2 = 30 until 60; meanwhile T(2) = 12: 30-42, 42-54, 54-66.
+    # Half of the last is over at 60: it joins at 66.
     tokens = Tokens()
     server = Server(8, 2, 10, 0.5, 4, recorder=tokens)
     done, _ = run(server, [Request(0.0, 20, 6, 1), Request(25.0, 20, 2, 2)])
     assert times(done[0]) == (0, 20, 78)
     assert times(done[1]) == (30, 60, 78)
-    assert done[1].joined_ms == 66
     assert tokens.firsts == [(1, 20), (2, 60)]
     assert tokens.gaps == {10: 1, 12: 4, 18: 1}
 
@@ -150,8 +150,8 @@ def test_a_stall_delays_everything_by_its_length():
     server.stall(215.0)
     assert (server.running, server.waiting, server.generation_tokens) == (1, 1, 0)
     done = server.advance(math.inf)
-    # The second decodes 215-227 with T(2) = 12, the first from 227 on with T(1) = 10.
-    assert [times(completion) for completion in done] == [(215, 215, 227), (0, 220, 257)]
+    # The second decodes 215-227 with T(2) = 12; the first, prefilled at 220, joins that and goes on alone.
+    assert [times(completion) for completion in done] == [(215, 215, 227), (0, 220, 247)]
 
 
 def test_a_drained_server_returns_its_requests_in_the_order_of_arrival():
@@ -194,12 +194,30 @@ def test_an_absurd_server_is_refused_with_the_value(change, message):
         Server(**({"alpha": 8.0, "beta": 2.0, "gamma": 10.0, "delta": 0.5, "max_batch": 4} | change))
 
 
+def test_a_request_without_output_and_a_batch_without_slots_are_refused_with_the_value():
+    server = Server(8, 2, 0, 0, 1)
+    with pytest.raises(ValueError, match="request 7 has 3 input and 0 output tokens"):
+        server.offer(Request(0.0, 3, 0, 7))
+    with pytest.raises(ValueError, match="max_batch must be at least 1, got 0"):
+        server.max_batch = 0
+
+
+def test_a_warm_up_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="warmup must leave some of the 10 requests, got 1"):
+        simulate(
+            8, 2, 0, 0, 1, Arrivals(0.01),
+            input_tokens=Lengths(0), output_tokens=Lengths(1), requests=10, seed=1, warmup=1,
+        )  # fmt: skip
+
+
 def test_time_does_not_go_back():
     server = Server(8, 2, 0, 0, 1, start_ms=100.0)
     with pytest.raises(ValueError, match=r"offered at 99\.0 ms, the clock is at 100\.0 ms"):
         server.offer(Request(99.0, 0, 1))
     with pytest.raises(ValueError, match=r"cannot go back to 50\.0 ms"):
         server.advance(50.0)
+    with pytest.raises(ValueError, match=r"cannot go back to 99\.0 ms"):
+        server.stall(99.0)
     assert server.offer(Request(99.0, 0, 1), at_ms=100.0)
     [done] = server.advance(math.inf)
     assert done.wait_ms == 1
@@ -262,9 +280,8 @@ def test_times_are_in_order_admission_is_fifo_and_every_token_is_counted(paramet
     assert len(done) + len(refused) == len(requests)
     for completion in done:
         arrival = completion.request.arrival_ms
-        moments = (arrival, completion.admitted_ms, completion.first_token_ms, completion.joined_ms)
+        moments = (arrival, *times(completion))
         assert list(moments) == sorted(moments)
-        assert completion.joined_ms <= completion.finished_ms
     admitted = [c.admitted_ms for c in sorted(done, key=lambda c: c.request.id)]
     assert admitted == sorted(admitted)
     assert server.generation_tokens == sum(c.request.output_tokens for c in done)
@@ -293,12 +310,12 @@ def test_equal_iterations_and_exponential_lengths_are_erlangs_queue():
     result = simulate(
         1, 0, 0, 0, 4, Arrivals(rate),
         input_tokens=Lengths(0), output_tokens=Lengths(300, "exponential"),
-        requests=60_000, seed=4, decode_only=True,
+        requests=30_000, seed=4, decode_only=True,
     )  # fmt: skip
     expected = erlang_wait(rate, 300, 4)
     assert abs(result.wait.mean - expected) <= result.wait.half_width + 1  # waits round up to an iteration
     assert result.in_service == pytest.approx(4 * 0.8, rel=0.02)
-    assert result.wait.half_width < 0.15 * expected
+    assert result.wait.half_width < 0.2 * expected
 
 
 def test_the_decks_case_agrees_with_its_closed_form():
@@ -306,7 +323,7 @@ def test_the_decks_case_agrees_with_its_closed_form():
     result = simulate(
         19, 1, 0, 0, 48, Arrivals(35.20031 / 60_000),
         input_tokens=Lengths(0), output_tokens=Lengths(1024, "exponential"),
-        requests=30_000, seed=2, queue_limit=152, decode_only=True,
+        requests=15_000, seed=2, queue_limit=152, decode_only=True,
     )  # fmt: skip
     assert result.response.mean == pytest.approx(51_533, rel=0.04)
     assert result.itl.mean == pytest.approx(50, rel=0.03)
@@ -350,9 +367,11 @@ def test_a_finite_queue_blocks_what_the_model_says():
     result = simulate(
         8, 1, 0, 0, 8, Arrivals(0.01),
         input_tokens=Lengths(0), output_tokens=Lengths(50, "exponential"),
-        requests=40_000, seed=3, queue_limit=6, decode_only=True,
+        requests=20_000, seed=3, queue_limit=6, decode_only=True,
     )  # fmt: skip
     assert result.blocking == pytest.approx(0.090153829, abs=0.01)
+    assert result.in_system == pytest.approx(result.in_service + result.throughput * result.wait.mean)
+    assert result.ttft_quantile(0.95) > result.wait_quantile(0.95)
     assert result.wait.mean == pytest.approx(208.08, abs=16)  # one iteration
     assert result.throughput == pytest.approx(0.01 * (1 - 0.0901), rel=0.02)
     assert result.wait_quantile(0.95) == pytest.approx(731.5, rel=0.05)
@@ -375,7 +394,7 @@ def test_burstier_arrivals_wait_longer():
         return simulate(
             8, 1, 0, 0, 8, Arrivals(0.008, cov),
             input_tokens=Lengths(0), output_tokens=Lengths(50, "exponential"),
-            requests=20_000, seed=1, decode_only=True,
+            requests=6_000, seed=1, decode_only=True,
         ).wait.mean  # fmt: skip
 
     assert wait(0) < wait(1) < wait(2)
@@ -447,4 +466,4 @@ def test_weights_make_it_a_ratio_of_sums():
 def test_completions_and_requests_are_values():
     request = Request(0.0, 1, 2, 3)
     assert replace(request, id=4) != request
-    assert Completion(request, 0, 1, 1, 2) == Completion(request, 0, 1, 1, 2)
+    assert Completion(request, 0, 1, 2) == Completion(request, 0, 1, 2)

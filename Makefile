@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a virtual environment in .venv, and a local cluster where one is used.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(BIN)/.ready ## See the main job at work on a local cluster, about 6 minutes; KEEP=1 leaves it running
+	@PYTHONPATH=hack $(BIN)/python -m demo $(if $(KEEP),--keep) $(ARGS)
+
+.PHONY: test
+test: $(BIN)/.ready ## Run the tests, on a real API server and a real Prometheus
+	@hack/cluster tools || echo "==> no local cluster can be had here: the tests that need one are skipped"
+	$(BIN)/pytest -m "not full" $(ARGS)
+
+.PHONY: test-all
+test-all: $(BIN)/.ready tools ## Run the tests, with the long ones
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(BIN)/.ready ## Run the tests that need no cluster
+	$(BIN)/pytest -m "not cluster and not full" $(ARGS)
+
+.PHONY: check
+check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m inferscale_operator.api.crds --check
+
+.PHONY: format
+format: $(BIN)/.ready ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: generate
+generate: $(BIN)/.ready ## Write crds/ and docs/reference.md anew from the models
+	$(BIN)/python -m inferscale_operator.api.crds
+
+.PHONY: tools
+tools: ## Get the programs of the local cluster: built once, into a cache of the user's
+	@hack/cluster tools
+
+.PHONY: lock
+lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --group dev --extra plot --python-version 3.11 \
+	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## Remove the virtual environment and caches (not the cache of cluster programs)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+
+$(BIN)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}: try `make PYTHON=python3.12 …`")'
+	@echo "==> setting up .venv from requirements.lock (about a minute, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
