@@ -1,0 +1,1 @@
+"""Load and latency of the services, from Prometheus."""

@@ -1,0 +1,245 @@
+"""Prometheus as a client sees it: all queries at one moment, within one time limit, never a guess."""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+import time as clock
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase
+from urllib3.util import Retry
+
+from inferscale_operator.api.optimizer_policy import MetricsSettings
+from inferscale_operator.errors import UsageError
+from inferscale_operator.metrics.queries import Answer, Answers, PodKey, Query, queries
+
+_LONGEST_TEXT = 300
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
+
+
+class SettingsError(UsageError):
+    """A setting of the connection cannot be used; the message names it."""
+
+
+class Prometheus:
+    """A connection to one Prometheus, or to what speaks its query API. It blocks: use it from one thread.
+
+    Args:
+        url: base address, `http://` or `https://`, with a path if the API has one before `/api/v1`.
+        token_file: file with a bearer token. It is read for every query, as service account tokens rotate.
+        ca_file: PEM file with the authorities that the server's certificate is checked against; None: those
+            that come with the client.
+        headers: sent with every query, such as `X-Scope-OrgID`.
+        timeout_seconds: for all queries of one `ask` together.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: str | Path | None = None,
+        ca_file: str | Path | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        if not (math.isfinite(timeout_seconds) and timeout_seconds > 0):
+            raise SettingsError(f"Prometheus timeout: {timeout_seconds} is not a positive number of seconds")
+        self.url = _checked_url(url)
+        self._timeout_seconds = timeout_seconds
+        self._session = requests.Session()
+        # Otherwise a .netrc would replace the token, and proxies for the outside be used inside the cluster.
+        self._session.trust_env = False
+        if ca_file is not None:
+            self._session.verify = _checked_ca_file(ca_file)
+        # The client drops all of the response but its result.
+        self._session.hooks["response"].append(self._keep_response)
+        self._response = requests.Response()
+        self._client = PrometheusConnect(
+            self.url,
+            headers=_checked_headers(headers or {}, token_file is not None),
+            auth=None if token_file is None else _TokenFile(Path(token_file)),
+            session=self._session,
+            # `read=False`: a read that times out is to be told from a connection that fails.
+            retry=Retry(0, read=False),
+        )
+
+    def ask(self, settings: MetricsSettings, time: float) -> Answers:
+        """Ask every query as of `time` (Unix seconds).
+
+        Never raises for what the server or the network does: the answers then carry the error. When the
+        connection fails or the time is up, the queries that are left are not tried.
+        """
+        answers: dict[Query, Answer] = {}
+        deadline = clock.monotonic() + self._timeout_seconds
+        broken = ""
+        for query, expression in queries(settings).items():
+            try:
+                if not broken:
+                    answers[query] = Answer(self._values(expression, settings, time, deadline))
+                    continue
+            except requests.Timeout:
+                broken = f"no answer within {self._timeout_seconds:g} s"
+            except (requests.ConnectionError, _TokenError) as error:
+                broken = _reason(error)
+            except (requests.RequestException, ValueError) as error:
+                answers[query] = self._failure(query, _reason(error))
+                continue
+            answers[query] = self._failure(query, broken)
+        # What lies between may forget an idle connection before the next time.
+        self._session.close()
+        return answers
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _failure(self, query: Query, reason: str) -> Answer:
+        return Answer(error=f"Prometheus {self.url}: query of {query.value}: {reason}")
+
+    def _keep_response(self, response: requests.Response, **_: object) -> None:
+        self._response = response
+
+    def _values(
+        self, expression: str, settings: MetricsSettings, time: float, deadline: float
+    ) -> dict[PodKey, float]:
+        left = deadline - clock.monotonic()
+        if left <= 0:
+            raise requests.Timeout
+        # The server is told to give up as well, lest slow queries pile up on it.
+        params = {"time": f"{time:.3f}", "timeout": f"{max(1, math.ceil(left))}s"}
+        try:
+            result = self._client.custom_query(expression, params=params, timeout=left)
+        except PrometheusApiClientException as error:
+            raise ValueError(_refusal(self._response)) from error
+        except (requests.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError("the answer is not one of Prometheus' query API") from error
+        if warning := _warning(self._response):
+            raise ValueError(f"the answer is not complete: {warning}")
+        return _vector(result, settings)
+
+
+class _TokenError(OSError):
+    """There is no token to send."""
+
+
+class _TokenFile(AuthBase):
+    """Authorization with the bearer token that is in a file now."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._token()
+        except _TokenError as error:
+            raise SettingsError(f"Prometheus {error}") from error
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        return request
+
+    def _token(self) -> str:
+        try:
+            token = self._path.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise _TokenError(f"token file {self._path}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            token = ""
+        # Checked here, as the client's own message would show the token.
+        if not re.fullmatch(r"[!-~]+", token):
+            raise _TokenError(f"token file {self._path}: it must hold one token, without blanks in it")
+        return token
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or re.search(r"[\s\x00-\x1f]", url):
+        raise SettingsError(f"Prometheus URL {url!r}: it must be like http://prometheus.monitoring:9090")
+    if parts.username is not None:
+        raise SettingsError(
+            "Prometheus URL: it must not hold a user or password; use a token file or headers"
+        )
+    if parts.query or parts.fragment:
+        raise SettingsError(f"Prometheus URL {url!r}: it must not have a query ('?') or a fragment ('#')")
+    return url.rstrip("/")
+
+
+def _checked_ca_file(path: str | Path) -> str:
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise SettingsError(f"Prometheus CA file {path}: it holds no certificates in PEM form") from error
+    except OSError as error:
+        raise SettingsError(f"Prometheus CA file {path}: {error.strerror}") from error
+    return str(path)
+
+
+def _checked_headers(headers: Mapping[str, str], token: bool) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise SettingsError(f"Prometheus header {name!r}: this cannot be the name of a header")
+        # The value may be a secret.
+        if not _HEADER_VALUE.fullmatch(value):
+            raise SettingsError(f"Prometheus header {name}: its value must be one line of ASCII text")
+        if token and name.lower() == "authorization":
+            raise SettingsError(f"Prometheus header {name}: it cannot be given together with a token file")
+    return dict(headers)
+
+
+def _vector(result: Any, settings: MetricsSettings) -> dict[PodKey, float]:
+    """The finite values of an instant vector: a division by zero is no sample."""
+    values: dict[PodKey, float] = {}
+    try:
+        for sample in result:
+            labels = sample["metric"]
+            value = float(sample["value"][1])
+            if math.isfinite(value):
+                values[labels[settings.namespace_label], labels[settings.pod_label]] = value
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError("the answer is not an instant vector with the labels that were asked for") from error
+    return values
+
+
+def _warning(response: requests.Response) -> str:
+    """What tells that a federated backend left something out: warnings, or the flag of VictoriaMetrics."""
+    body = response.json()
+    if warnings := body.get("warnings"):
+        return _short("; ".join(map(str, warnings)))
+    return "isPartial" if body.get("isPartial") else ""
+
+
+def _refusal(response: requests.Response) -> str:
+    try:
+        text = str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        text = response.text
+    return _short(f"HTTP status {response.status_code}: {text}")
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in one line: the outer ones repeat the whole URL."""
+    while isinstance(error, requests.RequestException):
+        inner = getattr(error.args[0], "reason", error.args[0]) if error.args else None
+        if not isinstance(inner, Exception):
+            break
+        error = inner
+    return _short(str(error) or type(error).__name__)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
