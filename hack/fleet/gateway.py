@@ -28,8 +28,9 @@ class _Route:
 class Fleet:
     """Servers and gateway, moved on by `step`; safe to use from several threads.
 
-    A request goes to the ready pod of its Deployment with the fewest requests; without one it waits here.
-    What a pod had not completed when it went starts again on another one.
+    A request goes to the ready pod of its Deployment with the fewest requests; without one it waits here. A
+    pod that is being deleted goes on with what it has; what it had not completed when it went starts again on
+    another one.
 
     Args:
         loads: The load of each Deployment.
@@ -46,6 +47,7 @@ class Fleet:
         self._servers: dict[_Name, ModelServer] = {}
         self._ready_ms: dict[tuple[_Name, str], float] = {}  # with the uid
         self._unserved: dict[_Name, str] = {}
+        self._leaving: set[_Name] = set()
 
     def set_pods(
         self,
@@ -55,9 +57,12 @@ class Fleet:
     ) -> None:
         """Take over the pods that exist now, and the profiles that say what new ones are."""
         with self._lock:
-            ready = {(pod.namespace, pod.name): pod for pod in pods if pod.ready}
+            present = {(pod.namespace, pod.name): pod for pod in pods}
+            ready = {name: pod for name, pod in present.items() if pod.ready}
+            self._leaving = {name for name, pod in present.items() if pod.terminating}
+            staying = ready.keys() | self._leaving
             for name, server in list(self._servers.items()):
-                if name not in ready or ready[name].uid != server.pod.uid:
+                if name not in staying or present[name].uid != server.pod.uid:
                     self._remove(name, server)
             keys = {(name, pod.uid) for name, pod in ready.items()}
             self._ready_ms = {key: self._ready_ms.get(key, self._now_ms) for key in keys}
@@ -115,10 +120,11 @@ class Fleet:
             fewest.offer(route.queue.popleft())
 
     def _servers_of(self, name: _Name) -> list[ModelServer]:
+        """The servers of a Deployment that take requests."""
         return [
             server
-            for server in self._servers.values()
-            if (server.pod.namespace, server.pod.deployment) == name
+            for pod, server in self._servers.items()
+            if (server.pod.namespace, server.pod.deployment) == name and pod not in self._leaving
         ]
 
     def set_fault(self, namespace: str, pod: str, fault: Fault) -> bool:
@@ -167,7 +173,7 @@ class Fleet:
 
     def _deployment(self, name: _Name, route: _Route) -> dict[str, Any]:
         load = route.load.at(self._now_ms / 1000)
-        servers = self._servers_of(name)
+        servers = [s for s in self._servers.values() if (s.pod.namespace, s.pod.deployment) == name]
         return {
             "namespace": route.load.namespace,
             "name": route.load.deployment,

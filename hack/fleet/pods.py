@@ -22,6 +22,7 @@ class Pod:
         uid: Tells it from a later one with the same name.
         deployment: Name of the Deployment that owns it, empty if none does.
         ready: Its Ready condition is true and it is not being deleted.
+        terminating: It is being deleted: it finishes what it has and gets nothing new.
         node_selector: Its node selector.
         limits: Sum of the containers' limits of extended resources.
         model: Name of the model it serves, empty if it does not say.
@@ -33,6 +34,7 @@ class Pod:
     uid: str = ""
     deployment: str = ""
     ready: bool = True
+    terminating: bool = False
     node_selector: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
@@ -88,6 +90,7 @@ def read_pod(document: Mapping[str, Any]) -> Pod:
         uid=metadata.get("uid", ""),
         deployment=_deployment(metadata),
         ready=ready and "deletionTimestamp" not in metadata,
+        terminating="deletionTimestamp" in metadata,
         node_selector=spec.get("nodeSelector", {}),
         limits=_limits(containers),
         model=_argument(containers, _MODEL_ARGUMENT) or labels.get(_MODEL_LABEL, ""),
