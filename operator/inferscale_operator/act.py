@@ -1,0 +1,237 @@
+"""Act: carry out a plan, one service after the other; the failure of one never stops the others.
+
+The record of a move is written before the Deployment is patched, and ended only after.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from inferscale_operator.api.base import Condition, ConditionStatus
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.kube import writer
+from inferscale_operator.kube.client import UNREACHABLE, ApiError, Client
+from inferscale_operator.kube.kinds import INFERENCE_ALLOCATION
+from inferscale_operator.kube.parse import AllocationRecord, parse_allocation
+from inferscale_operator.kube.stores import Answer, World
+from inferscale_operator.plan import (
+    DeploymentPatch,
+    EventNote,
+    EventType,
+    ObjectRef,
+    OrphanPlan,
+    Plan,
+    ServicePlan,
+    StatusPlan,
+)
+
+logger = logging.getLogger(__name__)
+
+APPLIED = "Applied"
+PATCH_REFUSED = "PatchRefused"
+# What the API server will refuse again: a person must do something.
+REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
+CONFLICT = 409
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A write that did not succeed."""
+
+    key: str
+    """`namespace/name`, or the name of a cluster-scoped object."""
+    error: ApiError
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    answers: list[Answer] = field(default_factory=list)
+    """Objects as the API server has them after the writes."""
+    held: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
+    """By uid of the InferenceAllocation: statuses that were decided and not worth a write yet."""
+    failures: list[Failure] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    """Services whose objects changed meanwhile: to be decided again soon."""
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the API server stopped answering."""
+        return any(failure.error.status == UNREACHABLE for failure in self.failures)
+
+
+def act(client: Client, plan: Plan, world: World, written: dict[str, datetime]) -> Outcome:
+    """Carry out a plan. It blocks.
+
+    Args:
+        client: The API server.
+        plan: What is to be done.
+        world: The copy of the stores that the plan was made from.
+        written: By uid, when a status was last written; kept up to date here.
+    """
+    actor = _Actor(client, plan.time, world, written)
+    for service in plan.services:
+        actor.attempt(service.key, partial(actor.serve, service))
+    for orphan in plan.orphans:
+        actor.attempt(f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan))
+    for status in plan.statuses:
+        actor.attempt(status.ref.name, partial(actor.report, status))
+    return actor.outcome
+
+
+@dataclass
+class _Actor:
+    """One plan being carried out."""
+
+    client: Client
+    time: datetime
+    world: World
+    written: dict[str, datetime]
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def attempt(self, key: str, work: Callable[[], None]) -> None:
+        # Every further request would wait for its timeout.
+        if self.outcome.unreachable:
+            return
+        try:
+            work()
+        except ApiError as error:
+            if error.conflict:
+                logger.info("%s: changed meanwhile, to be decided again: %s", key, error.message)
+                self.outcome.conflicts.append(key)
+            else:
+                self._failed(key, error)
+
+    def serve(self, plan: ServicePlan) -> None:
+        record = self._allocation(plan.service)
+        moving = plan.allocation.move is not None
+        ending = not moving and record.status is not None and record.status.move is not None
+        if moving:
+            record = self._marked(record, plan.patch)
+        if not (ending and plan.patch):
+            record = self._recorded(record, plan.allocation)
+        refusal = self._patched(plan.key, plan.patch)
+        if refusal is None and ending and plan.patch:
+            record = self._recorded(record, plan.allocation)
+        if refusal is None and not moving:
+            self._unmarked(record)
+        self.report(plan.status if refusal is None else self._refused(plan.status, refusal))
+
+    def settle(self, plan: OrphanPlan) -> None:
+        record = self.world.allocations.get((plan.namespace, plan.name))
+        if record is None:
+            return
+        if not plan.release:
+            record = self._recorded(self._marked(record, plan.patch), plan.allocation)
+        if self._patched(f"{plan.namespace}/{plan.name}", plan.patch) is None and plan.release:
+            self._unmarked(self._recorded(record, plan.allocation))
+
+    def report(self, plan: StatusPlan) -> None:
+        ref = plan.ref
+        old = self.world.status_of(ref.kind, (ref.namespace or "", ref.name))
+        new = writer.merged(old, plan.status)
+        # An event is sent since something changed: without the write it would be sent again and again.
+        if writer.needs_write(old, new, math.inf if plan.events else self._age_s(ref.uid)):
+            self.outcome.answers.append(writer.write_status(self.client, ref, new))
+            self.written[ref.uid] = self.time
+        for note in plan.events:
+            writer.send_event(self.client, ref, note, self.time)
+
+    def _allocation(self, service: ObjectRef) -> AllocationRecord:
+        record = self.world.allocations.get((service.namespace or "", service.name))
+        if record is None:
+            return self._answered(writer.create_allocation(self.client, service))
+        if record.owner_uid not in (None, service.uid):
+            raise ApiError(
+                CONFLICT, "Conflict", "the InferenceAllocation of an earlier service of that name is going"
+            )
+        return record
+
+    def _marked(self, record: AllocationRecord, patch: DeploymentPatch | None) -> AllocationRecord:
+        deployment = record.deployment or (patch.name if patch is not None else None)
+        if deployment is None:
+            service = self.world.services.get((record.namespace, record.service))
+            spec = service.resource.spec if service is not None else None
+            deployment = spec.target_ref.name if spec is not None else None
+        if deployment is None or (writer.FINALIZER in record.finalizers and record.deployment == deployment):
+            return record
+        return self._answered(writer.mark_move(self.client, record, deployment))
+
+    def _unmarked(self, record: AllocationRecord) -> None:
+        if writer.FINALIZER in record.finalizers or record.deployment is not None:
+            self._answered(writer.mark_move(self.client, record, None))
+
+    def _recorded(self, record: AllocationRecord, status: InferenceAllocationStatus) -> AllocationRecord:
+        new = writer.allocation_json(status)
+        if not writer.needs_write(record.raw_status, new, self._age_s(record.uid)):
+            self.outcome.held[record.uid] = status
+            return record
+        ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
+        answer = writer.write_status(self.client, ref, new)
+        self.written[record.uid] = self.time
+        return self._answered(answer)
+
+    def _patched(self, key: str, patch: DeploymentPatch | None) -> ApiError | None:
+        """Patch a Deployment; an error that a person must put right is returned, others are raised."""
+        if patch is None:
+            return None
+        try:
+            self.outcome.answers.append(writer.patch_deployment(self.client, patch))
+        except ApiError as error:
+            if error.status not in REFUSALS:
+                raise
+            self._failed(key, error)
+            return error
+        logger.info("%s: %s", key, patch.summary)
+        return None
+
+    def _refused(self, plan: StatusPlan, error: ApiError) -> StatusPlan:
+        """The status and events of a service whose Deployment could not be patched."""
+        ref = plan.ref
+        before = _condition(self.world.status_of(ref.kind, (ref.namespace or "", ref.name)), APPLIED)
+        planned = _condition(plan.status, APPLIED)
+        was_false = before.get("status") == ConditionStatus.FALSE
+        condition = Condition(
+            type=APPLIED,
+            status=ConditionStatus.FALSE,
+            reason=PATCH_REFUSED,
+            message=error.message,
+            last_transition_time=before["lastTransitionTime"] if was_false else self.time,
+            observed_generation=planned.get("observedGeneration"),
+        ).model_dump(mode="json", by_alias=True, exclude_none=True)
+        others = [item for item in plan.status.get("conditions", ()) if item["type"] != APPLIED]
+        told = before.get("reason") == PATCH_REFUSED and before.get("message") == error.message
+        note = EventNote(EventType.WARNING, PATCH_REFUSED, error.message)
+        # What was to be done was not: only warnings still hold.
+        warnings = tuple(event for event in plan.events if event.type is EventType.WARNING)
+        return StatusPlan(
+            ref,
+            {**plan.status, "conditions": sorted([*others, condition], key=lambda item: item["type"])},
+            warnings if told else (*warnings, note),
+        )
+
+    def _answered(self, answer: Answer) -> AllocationRecord:
+        self.outcome.answers.append(answer)
+        return parse_allocation(answer.raw)
+
+    def _age_s(self, uid: str) -> float:
+        before = self.written.get(uid)
+        return (self.time - before).total_seconds() if before is not None else math.inf
+
+    def _failed(self, key: str, error: ApiError) -> None:
+        logger.warning("%s: the API server refused (%s): %s", key, error.reason, error.message)
+        self.outcome.failures.append(Failure(key, error))
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(
+        (item for item in status.get("conditions") or () if item["type"] == kind), {}
+    )
+    return found

@@ -1,0 +1,229 @@
+"""The running operator: what it holds, and the tasks that keep it going."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import kopf
+from kubernetes.client.configuration import Configuration
+
+from inferscale_operator import handlers, tick
+from inferscale_operator.act import Outcome
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.errors import UsageError
+from inferscale_operator.kube.client import ApiError, Client, load_configuration
+from inferscale_operator.kube.kinds import DEPLOYMENT, INFERENCE_ALLOCATION, WATCHED, Kind
+from inferscale_operator.kube.parse import CustomRecord
+from inferscale_operator.kube.stores import Change, Raw, Stores, World
+from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
+from inferscale_operator.recorder import Recorder
+from inferscale_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RECONCILE_EVERY_S = 300.0
+SETTLE_S = 5.0
+"""A listing that a watch started over from is given this long to arrive."""
+RETRY_S = 5.0
+
+
+@dataclass
+class App:
+    """What the running operator holds. It belongs to the event loop's thread."""
+
+    settings: Settings
+    configuration: Configuration
+    client: Client
+    prometheus: Prometheus
+    recorder: Recorder | None = None
+    stores: Stores = field(default_factory=Stores)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The world is not what the last tick saw."""
+    specs_changed: bool = False
+    """And it was a person who changed it."""
+    relisted: set[Kind] = field(default_factory=set)
+    """Kinds whose watch started over: deletions in the gap were not delivered."""
+    held: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
+    """By uid: statuses of InferenceAllocations that are decided and not worth a write yet."""
+    written: dict[str, datetime] = field(default_factory=dict)
+    """By uid: when a status was last written."""
+    last_tick: float = field(default_factory=time.monotonic)
+    """When the last full tick ended, by the monotonic clock."""
+
+    def __copy__(self) -> App:
+        # Kopf copies its memo for every object.
+        return self
+
+    def notice(self, kind: Kind, event: str | None, raw: Raw) -> None:
+        """Take in an event of a watch."""
+        if event is None:
+            self.relisted.add(kind)
+        change = self.stores.by_kind[kind].apply(event, raw)
+        if not change:
+            return
+        if kind.custom and not _of_a_person(kind, change):
+            return
+        self.specs_changed |= kind.custom or (kind is DEPLOYMENT and self._awaited(raw, change))
+        self.changed.set()
+
+    def copy_world(self) -> World:
+        """A copy of the stores."""
+        return self.stores.copy(self.held)
+
+    def absorb(self, outcome: Outcome) -> None:
+        """Take in what became of a plan."""
+        self.stores.absorb(outcome.answers)
+        for answer in outcome.answers:
+            if answer.kind is INFERENCE_ALLOCATION:
+                self.held.pop(answer.raw["metadata"]["uid"], None)
+        self.held.update(outcome.held)
+        self._forget()
+
+    def _awaited(self, raw: Raw, change: Change[Any]) -> bool:
+        """Whether a Deployment that a service names came or went."""
+        if change.before is not None and change.after is not None:
+            return False
+        meta = raw["metadata"]
+        return any(
+            record.resource.spec is not None and record.resource.spec.target_ref.name == meta["name"]
+            for (namespace, _), record in self.stores.services.copy().items()
+            if namespace == meta["namespace"]
+        )
+
+    def _forget(self) -> None:
+        """Drop what is remembered of objects that are gone."""
+        allocations = {record.uid for record in self.stores.allocations.copy().values()}
+        self.held = {uid: status for uid, status in self.held.items() if uid in allocations}
+        known = allocations | self.stores.custom_uids()
+        self.written = {uid: when for uid, when in self.written.items() if uid in known}
+
+
+def make_app(settings: Settings) -> App:
+    """All that the operator needs, from its settings.
+
+    Raises:
+        UsageError: a setting cannot be used.
+    """
+    try:
+        prometheus = Prometheus(
+            settings.prometheus_url,
+            token_file=settings.prometheus_token_file,
+            ca_file=settings.prometheus_ca_file,
+            headers=settings.prometheus_headers,
+            timeout_seconds=settings.prometheus_timeout_seconds,
+        )
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+    recorder = None
+    if settings.record is not None:
+        recorder = Recorder(settings.record, settings.record_keep)
+        recorder.prepare()
+    configuration = load_configuration(settings.kubeconfig, settings.context)
+    return App(settings, configuration, Client(configuration), prometheus, recorder)
+
+
+async def serve(app: App, stop: asyncio.Event | None = None) -> None:
+    """Run until SIGTERM or `stop`; a bug in any task ends it with an exception.
+
+    Raises:
+        UsageError: the custom resources are not installed, or the account may not read something.
+    """
+    await fill(app)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(tick.run(app), name="tick"),
+                group.create_task(reconcile(app), name="reconcile"),
+            ]
+            await kopf.operator(
+                registry=handlers.make_registry(app),
+                settings=handlers.make_settings(),
+                memo=app,
+                clusterwide=True,
+                standalone=True,
+                liveness_endpoint=app.settings.liveness_endpoint,
+                stop_flag=stop,
+            )
+            for task in tasks:
+                task.cancel()
+    finally:
+        app.prometheus.close()
+
+
+async def fill(app: App) -> None:
+    """Fill the stores from one listing of each kind; an API server that does not answer is waited for.
+
+    Raises:
+        UsageError: the custom resources are not installed, or the account may not read something.
+    """
+    for kind in WATCHED:
+        while not app.stores.by_kind[kind].complete:
+            try:
+                app.stores.by_kind[kind].seed(await asyncio.to_thread(app.client.list_all, kind))
+            except ApiError as error:
+                _explain(kind, error)
+                logger.warning(
+                    "%s cannot be listed, once more in %d s: %s", kind.plural, RETRY_S, error.message
+                )
+                await asyncio.sleep(RETRY_S)
+    world = app.copy_world()
+    logger.info(
+        "%d services, %d nodes with accelerators, %d pods",
+        len(world.services),
+        len(world.nodes),
+        len(world.pods),
+    )
+
+
+async def reconcile(app: App) -> None:
+    """Drop what no watch told the deletion of: soon after a watch started over, and every few minutes."""
+    due = time.monotonic() + RECONCILE_EVERY_S
+    while True:
+        await asyncio.sleep(SETTLE_S)
+        if time.monotonic() >= due:
+            app.relisted.update(WATCHED)
+            due = time.monotonic() + RECONCILE_EVERY_S
+        for kind in sorted(app.relisted, key=lambda kind: kind.plural):
+            app.relisted.discard(kind)
+            try:
+                listing = await asyncio.to_thread(app.client.list_all, kind, metadata_only=True)
+            except ApiError as error:
+                logger.warning("%s cannot be listed to be compared: %s", kind.plural, error.message)
+                continue
+            gone = app.stores.by_kind[kind].reconcile(listing)
+            if gone:
+                logger.info("%d %s went away unnoticed", len(gone), kind.plural)
+                app.changed.set()
+
+
+def _of_a_person(kind: Kind, change: Change[Any]) -> bool:
+    """Whether a custom resource changed otherwise than by its status, which we write ourselves."""
+    if kind is INFERENCE_ALLOCATION:
+        return False
+    before: CustomRecord[Any] | None = change.before
+    after: CustomRecord[Any] | None = change.after
+    if before is None or after is None:
+        return True
+    return (before.resource.uid, before.resource.generation, before.deleting) != (
+        after.resource.uid,
+        after.resource.generation,
+        after.deleting,
+    )
+
+
+def _explain(kind: Kind, error: ApiError) -> None:
+    if error.status == 404 and kind.custom:
+        raise UsageError(
+            f"The API server does not know {kind.plural}.{kind.group}: install the custom resources first: "
+            "kubectl apply --server-side -f crds/"
+        ) from error
+    if error.status in (401, 403):
+        raise UsageError(
+            f"The API server does not let us list {kind.plural}: {error.message}. "
+            "The role in deploy/base/clusterrole.yaml has what is needed."
+        ) from error

@@ -1,0 +1,384 @@
+"""The services that can be decided, and for the others the field that stands in the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
+from inferscale_operator.api.inference_allocation import FailedMove
+from inferscale_operator.api.inference_service import BatchMode, InferenceServiceSpec, Mode
+from inferscale_operator.api.model_profile import ModelProfileSpec, PerformanceSchema
+from inferscale_operator.api.service_class import ModelTargets, ServiceClassSpec
+from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
+from inferscale_operator.decide.stabilization import Holding, Windows
+from inferscale_operator.decide.template import Placement, deployed_batch, template_obstacle, variant_of
+from inferscale_operator.snapshot import DeploymentState, Resource, ServiceState, Snapshot
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The valid profiles and classes of a snapshot, by name, and which Deployments services name."""
+
+    accelerators: Mapping[str, AcceleratorProfileSpec]
+    models: Mapping[str, ModelProfileSpec]
+    classes: Mapping[str, ServiceClassSpec]
+    invalid: Mapping[tuple[str, str], str]
+    """Error of an object that is there and cannot be used, by (kind, name)."""
+    targets: Mapping[tuple[str, str], tuple[str, ...]]
+    """Names of the InferenceServices by (namespace, Deployment)."""
+
+
+def catalog(snapshot: Snapshot) -> Catalog:
+    """Index a snapshot."""
+    invalid: dict[tuple[str, str], str] = {}
+    for kind, resources in (
+        ("AcceleratorProfile", snapshot.accelerator_profiles),
+        ("ModelProfile", snapshot.model_profiles),
+        ("ServiceClass", snapshot.service_classes),
+    ):
+        invalid |= {(kind, r.name): r.error for r in resources if r.spec is None}
+    targets: dict[tuple[str, str], tuple[str, ...]] = {}
+    for service in sorted(snapshot.services, key=lambda s: s.key):
+        resource = service.resource
+        if resource.spec is not None and resource.namespace is not None:
+            target = (resource.namespace, resource.spec.target_ref.name)
+            targets[target] = (*targets.get(target, ()), resource.name)
+    return Catalog(
+        accelerators={r.name: r.spec for r in snapshot.accelerator_profiles if r.spec is not None},
+        models={r.name: r.spec for r in snapshot.model_profiles if r.spec is not None},
+        classes={r.name: r.spec for r in snapshot.service_classes if r.spec is not None},
+        invalid=invalid,
+        targets=targets,
+    )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a service cannot be decided. `condition` is the one that says so."""
+
+    condition: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A service that can be decided, with everything it refers to."""
+
+    state: ServiceState
+    spec: InferenceServiceSpec
+    service_class: ServiceClassSpec
+    targets: ModelTargets
+    deployment: DeploymentState
+    performances: Mapping[str, PerformanceSchema]
+    """By accelerator profile, those that exist."""
+    accelerators: Mapping[str, AcceleratorProfileSpec]
+    accelerator: str
+    """The profile that its pod template asks for."""
+    windows: Windows
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.state.key
+
+    @property
+    def priority(self) -> int:
+        """1 = first … 100 = last."""
+        return self.service_class.priority
+
+    @property
+    def moving(self) -> bool:
+        """Whether a move is under way."""
+        return self.state.allocation is not None and self.state.allocation.move is not None
+
+    @cached_property
+    def max_batch(self) -> int | None:
+        """Batch limit that is deployed; None: the engine's own."""
+        variant = variant_of(self.spec, self.accelerator)
+        container = serving_container(
+            self.deployment.pod_spec,
+            variant.container if variant else None,
+            (self.accelerators[self.accelerator].resource_name,),
+        )
+        return deployed_batch(self.spec, container) if container is not None else None
+
+    @property
+    def holding(self) -> Holding:
+        """What it has now."""
+        managed = self.spec.batch.mode is BatchMode.MANAGED
+        return Holding(self.accelerator, self.deployment.replicas, self.max_batch if managed else None)
+
+    def placement(self, accelerator: str) -> Placement:
+        """A profile as this service uses it."""
+        return Placement(
+            profile=self.accelerators[accelerator],
+            variant=variant_of(self.spec, accelerator),
+            units=self.units(accelerator),
+        )
+
+    def units(self, accelerator: str) -> int:
+        """Units of the type that a replica on a profile takes."""
+        return units_per_replica(self.accelerators[accelerator], self.performances[accelerator])
+
+    def kind(self, accelerator: str) -> str:
+        """The physical type of a profile."""
+        return self.accelerators[accelerator].type
+
+    def cost(self, accelerator: str, replicas: int) -> float:
+        """Cost per hour of replicas on a profile."""
+        return replicas * self.performances[accelerator].acc_count * self.accelerators[accelerator].cost
+
+    def excluded(self, snapshot: Snapshot) -> dict[str, str]:
+        """Profiles that this service may not use, with the reason."""
+        reasons = {name: self._exclusion(name) for name in sorted(self.performances)}
+        for name in sorted(self.performances.keys() - {self.accelerator}):
+            failed = self.failed_lately(name, snapshot)
+            if failed is not None:
+                reasons[name] = f"MoveFailed: {failed.message} at {failed.time:%H:%M:%S}"
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def failed_lately(self, accelerator: str, snapshot: Snapshot) -> FailedMove | None:
+        """The last move to a profile that was rolled back and is not to be tried again yet."""
+        failed = self.state.allocation.failed_moves if self.state.allocation is not None else ()
+        rest = timedelta(seconds=snapshot.policy.moves.retry_after_seconds)
+        lately = [f for f in failed if f.accelerator == accelerator and snapshot.time - f.time < rest]
+        return lately[-1] if lately else None
+
+    def _exclusion(self, name: str) -> str:
+        profile = self.accelerators[name]
+        namespace = self.state.resource.namespace
+        if name == self.accelerator:
+            return ""
+        if self.spec.allowed_accelerators and name not in self.spec.allowed_accelerators:
+            return "NotAllowed: not in spec.allowedAccelerators"
+        if profile.allowed_namespaces and namespace not in profile.allowed_namespaces:
+            return f"NotAllowed: AcceleratorProfile {name} does not allow namespace {namespace}"
+        own = self.accelerators[self.accelerator].resource_name
+        if profile.resource_name != own and variant_of(self.spec, name) is None:
+            return (
+                f"NoVariant: {profile.resource_name} differs from {own} and spec.variants has none for {name}"
+            )
+        if self.deployment.strategy.get("type") == "Recreate":
+            return "RecreateStrategy: a Deployment with strategy Recreate cannot move without an outage"
+        old, new = self.placement(self.accelerator), self.placement(name)
+        return template_obstacle(self.spec, self.deployment.pod_spec, old, new)
+
+
+def examine(state: ServiceState, entries: Catalog, snapshot: Snapshot) -> Subject | Refusal:
+    """Everything that a service refers to, or the first thing that is wrong with it."""
+    spec = state.resource.spec
+    if spec is None:
+        return Refusal("ProfileValid", "InvalidSpec", state.resource.error)
+    service_class = entries.classes.get(spec.service_class)
+    model = entries.models.get(spec.model)
+    if model is None:
+        return _missing("model", "ModelProfile", spec.model, entries.models, entries)
+    if service_class is None:
+        return _missing("serviceClass", "ServiceClass", spec.service_class, entries.classes, entries)
+    wrong = _class_refusal(state, spec, service_class)
+    if wrong is not None:
+        return wrong
+    targets = next(t for t in service_class.models if t.model == spec.model)
+    performances = {p.accelerator: p for p in model.profiles if p.accelerator in entries.accelerators}
+    if not performances:
+        named = ", ".join(p.accelerator for p in model.profiles)
+        return Refusal(
+            "ProfileValid",
+            "NoPerformanceData",
+            f"ModelProfile {spec.model} has data for {named}, none of which is an AcceleratorProfile"
+            f" ({_names(entries.accelerators)}): add the profile, or data for one that exists",
+        )
+    deployment = state.deployment
+    if deployment is None:
+        return Refusal(
+            "Applied",
+            "DeploymentNotFound",
+            f"spec.targetRef.name: there is no Deployment {spec.target_ref.name!r} in namespace"
+            f" {state.resource.namespace}: create it, or name another",
+        )
+    if deployment.name != spec.target_ref.name:
+        return Refusal(
+            "Applied",
+            "TargetChanged",
+            f"spec.targetRef.name is {spec.target_ref.name!r} now: the move of Deployment {deployment.name}"
+            " is ended first",
+        )
+    rivals = entries.targets.get((deployment.namespace, deployment.name), ())
+    if len(rivals) > 1:
+        return Refusal(
+            "Applied",
+            "TargetConflict",
+            f"spec.targetRef.name: Deployment {deployment.name} is the target of {', '.join(rivals)}:"
+            " keep one InferenceService for it",
+        )
+    accelerator = _accelerator(state, deployment, entries, performances)
+    if accelerator is None:
+        return _unrecognised(spec, deployment, entries, performances)
+    default, own = snapshot.policy.behavior, spec.behavior
+    return Subject(
+        state=state,
+        spec=spec,
+        service_class=service_class,
+        targets=targets,
+        deployment=deployment,
+        performances=performances,
+        accelerators=entries.accelerators,
+        accelerator=accelerator,
+        windows=Windows(
+            up=_first(
+                own.scale_up.stabilization_window_seconds, default.scale_up.stabilization_window_seconds, 120
+            ),
+            down=_first(
+                own.scale_down.stabilization_window_seconds,
+                default.scale_down.stabilization_window_seconds,
+                300,
+            ),
+            tick=snapshot.policy.tick_seconds,
+        ),
+    )
+
+
+def _accelerator(
+    state: ServiceState,
+    deployment: DeploymentState,
+    entries: Catalog,
+    performances: Mapping[str, PerformanceSchema],
+) -> str | None:
+    """During a move the template is already the new one; the old replicas still serve."""
+    move = state.allocation.move if state.allocation is not None else None
+    if move is not None and move.source.accelerator in performances:
+        return move.source.accelerator
+    return recognise(deployment, entries.accelerators, performances.values())
+
+
+def _class_refusal(
+    state: ServiceState, spec: InferenceServiceSpec, service_class: ServiceClassSpec
+) -> Refusal | None:
+    namespace = state.resource.namespace
+    if service_class.allowed_namespaces and namespace not in service_class.allowed_namespaces:
+        return Refusal(
+            "ProfileValid",
+            "ClassNotAllowed",
+            f"spec.serviceClass: ServiceClass {spec.service_class} does not allow namespace {namespace}"
+            f" (allowed: {', '.join(service_class.allowed_namespaces)})",
+        )
+    if not any(t.model == spec.model for t in service_class.models):
+        return Refusal(
+            "ProfileValid",
+            "ModelNotInClass",
+            f"spec.serviceClass: ServiceClass {spec.service_class} has no objectives for model {spec.model}"
+            f" (it has {', '.join(t.model for t in service_class.models)}): add it to its spec.models",
+        )
+    return None
+
+
+def _missing(field: str, kind: str, name: str, known: Mapping[str, object], entries: Catalog) -> Refusal:
+    error = entries.invalid.get((kind, name))
+    if error is not None:
+        return Refusal(
+            "ProfileValid", f"{_short(kind)}Invalid", f"spec.{field}: {kind} {name} is not valid: {error}"
+        )
+    return Refusal(
+        "ProfileValid",
+        f"{_short(kind)}NotFound",
+        f"spec.{field}: {name!r} is not a {kind}: create it, or name one of {_names(known)}",
+    )
+
+
+def _short(kind: str) -> str:
+    return {"ModelProfile": "Model", "ServiceClass": "Class"}[kind]
+
+
+def _unrecognised(
+    spec: InferenceServiceSpec,
+    deployment: DeploymentState,
+    entries: Catalog,
+    performances: Mapping[str, PerformanceSchema],
+) -> Refusal:
+    asked: Counter[str] = Counter()
+    for container in deployment.pod_spec.get("containers") or ():
+        for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+            if "/" in name:
+                asked[f"{amount} {name}"] += 1
+    selector = ", ".join(
+        f"{k}={v}" for k, v in sorted((deployment.pod_spec.get("nodeSelector") or {}).items())
+    )
+    wanted = "; ".join(
+        f"{name} is {units_per_replica(entries.accelerators[name], performance)}"
+        f" {entries.accelerators[name].resource_name} on"
+        f" {', '.join(f'{k}={v}' for k, v in sorted(entries.accelerators[name].node_selector.items()))}"
+        for name, performance in sorted(performances.items())
+    )
+    return Refusal(
+        "ProfileValid",
+        "AcceleratorNotRecognised",
+        f"Deployment {deployment.name} asks for {', '.join(sorted(asked)) or 'no accelerator'} with node"
+        f" selector {{{selector}}}, which is no accelerator profile of model {spec.model} ({wanted}):"
+        " set both in its pod template",
+    )
+
+
+def guard(subject: Subject) -> Refusal | None:
+    """Why a Deployment may not be patched, whatever the decision."""
+    deployment = subject.deployment
+    if deployment.controller is not None:
+        return Refusal(
+            "Applied",
+            "ControlledByOther",
+            f"Deployment {deployment.name} is controlled by {deployment.controller}, which would undo every"
+            " change: use mode Recommend",
+        )
+    if deployment.autoscaler is not None:
+        return Refusal(
+            "Applied",
+            "AutoscalerPresent",
+            f"HorizontalPodAutoscaler {deployment.autoscaler} scales Deployment {deployment.name} as well:"
+            " remove it (or its ScaledObject), or use mode Recommend",
+        )
+    if subject.moving:
+        return None
+    if deployment.paused:
+        return Refusal(
+            "Applied",
+            "DeploymentPaused",
+            f"Deployment {deployment.name} is paused by somebody else: `kubectl rollout resume` it",
+        )
+    busy = [r.name for r in deployment.replica_sets if r.desired > 0 or r.replicas > 0]
+    if len(busy) > 1 or deployment.observed_generation < deployment.generation:
+        return Refusal(
+            "Applied",
+            "RolloutInProgress",
+            f"a rollout of Deployment {deployment.name} is in progress: waiting for it",
+        )
+    return None
+
+
+def applies(spec: InferenceServiceSpec) -> bool:
+    """Whether the Deployment may be patched at all."""
+    return spec.mode is Mode.APPLY
+
+
+def _names(known: Iterable[str]) -> str:
+    return ", ".join(sorted(known)) or "none exist"
+
+
+def _first(*values: int | None) -> int:
+    return next(v for v in values if v is not None)
+
+
+def resource_ref_error(resource: Resource[ModelProfileSpec], accelerators: Iterable[str]) -> str:
+    """What is wrong with the references of a ModelProfile; empty: nothing."""
+    known = set(accelerators)
+    if resource.spec is None:
+        return resource.error
+    unknown = [
+        f'spec.profiles[{i}].accelerator: "{p.accelerator}" is not an AcceleratorProfile'
+        for i, p in enumerate(resource.spec.profiles)
+        if p.accelerator not in known
+    ]
+    return f"{'; '.join(unknown)}: create it, or name one of {_names(known)}" if unknown else ""

@@ -1,0 +1,93 @@
+"""Conditions and the events that their changes are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from inferscale_operator.api.base import Condition, ConditionStatus
+from inferscale_operator.plan import EventNote, EventType
+
+# The status in which each condition is worth a warning.
+_ALARMING = {
+    "ProfileValid": ConditionStatus.FALSE,
+    "MetricsAvailable": ConditionStatus.FALSE,
+    "Applied": ConditionStatus.FALSE,
+    "CapacityLimited": ConditionStatus.TRUE,
+    "SLOAtRisk": ConditionStatus.TRUE,
+}
+# States that are meant, and no news.
+_EXPECTED_REASONS = frozenset({"Recommend", "Paused", "CheaperIsExhausted"})
+MESSAGE_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a condition should say."""
+
+    status: ConditionStatus
+    reason: str
+    message: str = ""
+
+
+def true(reason: str, message: str = "") -> Finding:
+    """The condition holds."""
+    return Finding(ConditionStatus.TRUE, reason, message)
+
+
+def false(reason: str, message: str = "") -> Finding:
+    """The condition does not hold."""
+    return Finding(ConditionStatus.FALSE, reason, message)
+
+
+def unknown(reason: str, message: str = "") -> Finding:
+    """It is not known whether the condition holds."""
+    return Finding(ConditionStatus.UNKNOWN, reason, message)
+
+
+def conditions(
+    before: Sequence[Condition], findings: Mapping[str, Finding], generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """The findings as conditions; the time of the last transition stays while the status does.
+
+    Earlier conditions that the findings do not speak of stay.
+    """
+    earlier = {c.type: c for c in before}
+    stated = {
+        kind: Condition(
+            type=kind,
+            status=finding.status,
+            reason=finding.reason,
+            message=_cut(finding.message),
+            last_transition_time=earlier[kind].last_transition_time
+            if kind in earlier and earlier[kind].status is finding.status
+            else now,
+            observed_generation=generation,
+        )
+        for kind, finding in findings.items()
+    }
+    return tuple(condition for _, condition in sorted({**earlier, **stated}.items()))
+
+
+def events(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[EventNote, ...]:
+    """Warnings for conditions that became alarming, or say something else that somebody must mend."""
+    earlier = {c.type: c for c in before}
+    return tuple(
+        EventNote(EventType.WARNING, c.reason, c.message)
+        for c in after
+        if _ALARMING.get(c.type) is c.status
+        and c.reason not in _EXPECTED_REASONS
+        and _is_news(earlier.get(c.type), c)
+    )
+
+
+def _is_news(before: Condition | None, after: Condition) -> bool:
+    if before is None or before.status is not after.status or before.reason in _EXPECTED_REASONS:
+        return True
+    # How capacity is short or an objective missed may change with every tick.
+    return before.reason != after.reason and after.status is ConditionStatus.FALSE
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MESSAGE_LIMIT else f"{message[: MESSAGE_LIMIT - 1]}…"

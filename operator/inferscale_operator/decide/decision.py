@@ -1,0 +1,268 @@
+"""`decide(snapshot) -> Plan`: the whole decision, without clock or I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from inferscale_operator.api.inference_allocation import MoveSide, MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_service import BatchMode, Mode
+from inferscale_operator.decide import moves
+from inferscale_operator.decide.accelerators import Stock, stocks
+from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine, guard
+from inferscale_operator.decide.findings import Figures, Outlook
+from inferscale_operator.decide.formulate import (
+    Decided,
+    decide_targets,
+    known_load,
+    least_replicas,
+    needed_replicas,
+    rate_per_replica,
+    required_rate,
+)
+from inferscale_operator.decide.report import (
+    decided_plan,
+    held_plan,
+    moving_plan,
+    orphan_plan,
+    paused_plan,
+    refused_plan,
+    unguided_plan,
+)
+from inferscale_operator.decide.stabilization import Stabilized, record, stabilize
+from inferscale_operator.decide.statuses import cluster_statuses
+from inferscale_operator.decide.step import Grant, Intent, grants
+from inferscale_operator.decide.template import inverse, template_patch
+from inferscale_operator.plan import DeploymentPatch, OrphanPlan, Plan, ServicePlan
+from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
+from inferscale_solver import Allocation, Assignment, Decision, evaluate_all
+
+
+def decide(snapshot: Snapshot) -> Plan:
+    """Decide everything: targets, the step towards them, what to write and what to say."""
+    entries = catalog(snapshot)
+    examined = {s.key: examine(s, entries, snapshot) for s in sorted(snapshot.services, key=lambda s: s.key)}
+    subjects = {key: found for key, found in examined.items() if isinstance(found, Subject)}
+    accelerators = stocks(entries.accelerators, snapshot.nodes, snapshot.pods, frozenset(entries.targets))
+    outlooks = _outlooks(snapshot, entries, subjects, accelerators)
+    services = tuple(
+        _service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
+        for state in sorted(snapshot.services, key=lambda s: s.key)
+    )
+    return Plan(
+        time=snapshot.time,
+        services=services,
+        orphans=_orphans(snapshot),
+        statuses=cluster_statuses(snapshot, entries, accelerators, services),
+    )
+
+
+def advance(snapshot: Snapshot) -> Plan:
+    """Take the moves that are under way a step further: no optimiser, no load, nothing else touched."""
+    entries = catalog(snapshot)
+    moving = [s for s in snapshot.services if s.allocation is not None and s.allocation.move is not None]
+    return Plan(
+        time=snapshot.time,
+        services=tuple(
+            _service_plan(state, examine(state, entries, snapshot), None, snapshot)
+            for state in sorted(moving, key=lambda s: s.key)
+        ),
+        orphans=_orphans(snapshot),
+    )
+
+
+def _orphans(snapshot: Snapshot) -> tuple[OrphanPlan, ...]:
+    return tuple(
+        orphan_plan(orphan, snapshot)
+        for orphan in sorted(snapshot.orphans, key=lambda o: (o.namespace, o.name))
+    )
+
+
+def _outlooks(
+    snapshot: Snapshot, entries: Catalog, subjects: Mapping[str, Subject], accelerators: Mapping[str, Stock]
+) -> dict[str, Outlook]:
+    """Targets, windows and the step, for the services that were decided."""
+    guards = {key: guard(s) for key, s in subjects.items() if applies(s.spec)}
+    patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
+    target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
+    decisions = {**advice.decisions, **target.decisions}
+    intents = {key: _intent(subjects[key], decision, snapshot) for key, decision in decisions.items()}
+    given = grants(
+        [intent.intent for key, intent in intents.items() if key in target.decisions],
+        accelerators,
+        list(subjects.values()),
+    )
+    # Nothing is granted to a service that only gets advice: it is told what its windows let through.
+    step = {key: given.get(key) or _advised(intents[key].intent) for key in decisions}
+    figures = _figures(target, {k: step[k] for k in target.decisions}, subjects) | _figures(
+        advice, {k: step[k] for k in advice.decisions if k not in target.decisions}, subjects
+    )
+    return {
+        key: Outlook(
+            decision=decision,
+            intent=intents[key].intent,
+            history=intents[key].history,
+            grant=step[key],
+            figures=figures[key],
+        )
+        for key, decision in decisions.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    intent: Intent
+    history: tuple[Recommendation, ...]
+
+
+def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Remembered:
+    load = known_load(subject)
+    rate = required_rate(subject, load) if load is not None else 0.0
+    holding = subject.holding
+    target = _target(subject, decision, snapshot)
+    latest = Recommendation(
+        time=snapshot.time,
+        accelerator=target.accelerator,
+        replicas=target.replicas,
+        rate=round(rate, 2),
+        max_batch=target.max_batch,
+    )
+    earlier = subject.state.allocation.history if subject.state.allocation is not None else ()
+    history = record(earlier, latest, holding, subject.windows)
+    needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
+    allowed = stabilize(
+        history, holding, subject.windows, rate_per_replica(decision, target.accelerator), needed
+    )
+    limit = subject.spec.max_replicas
+    if decision.allocation is None:
+        # It keeps what it has; a higher priority that needs it goes by the target.
+        allowed = Stabilized(holding.accelerator, holding.replicas, holding.max_batch)
+    elif limit is not None and allowed.accelerator != holding.accelerator:
+        allowed = replace(allowed, replicas=min(allowed.replicas, limit))
+    return _Remembered(Intent(subject, replace(target, rising=allowed.rising), allowed, needed), history)
+
+
+def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabilized:
+    """What the optimiser wants; without an allocation (nothing is free) a service keeps its least."""
+    holding, allocation = subject.holding, decision.allocation
+    if subject.state.load.state is LoadState.PARTIAL:
+        # More of the same at most: what is not seen is never taken for not there.
+        here = allocation is not None and allocation.profile == holding.accelerator
+        wanted = allocation.replicas if allocation is not None and here else holding.replicas
+        return Stabilized(holding.accelerator, max(wanted, holding.replicas), holding.max_batch)
+    if allocation is None:
+        least = min(subject.spec.min_replicas, holding.replicas)
+        return Stabilized(holding.accelerator, least, holding.max_batch)
+    if allocation.replicas == 0:
+        return Stabilized(holding.accelerator, 0, holding.max_batch)
+    batch = holding.max_batch
+    if subject.spec.batch.mode is BatchMode.MANAGED and allocation.max_batch > 0:
+        # Set along with a change of accelerator; alone only where the solver had to change it.
+        same = allocation.profile == holding.accelerator
+        stays = same and (
+            holding.max_batch is None or subject.failed_lately(holding.accelerator, snapshot) is not None
+        )
+        batch = holding.max_batch if stays else allocation.max_batch
+    return Stabilized(allocation.profile, allocation.replicas, batch)
+
+
+def _advised(intent: Intent) -> Grant:
+    wanted, here = intent.stabilized, intent.subject.holding
+    return Grant(
+        wanted.accelerator,
+        wanted.replicas,
+        wanted.max_batch,
+        move=(wanted.accelerator, wanted.max_batch) != (here.accelerator, here.max_batch),
+    )
+
+
+def _figures(
+    decided: Decided, step: Mapping[str, Grant], subjects: Mapping[str, Subject]
+) -> dict[str, Figures]:
+    """What each service is predicted to do with what it has, and with what it is given."""
+    if decided.problem is None or not step:
+        return {}
+    keys = sorted(step)
+    present = [Assignment(key, subjects[key].accelerator, subjects[key].deployment.replicas) for key in keys]
+    wanted = [Assignment(key, step[key].accelerator, step[key].replicas, step[key].max_batch) for key in keys]
+    predicted: tuple[Allocation, ...] = evaluate_all(decided.problem, present + wanted)
+    return {
+        key: Figures(present=predicted[i], granted=predicted[len(keys) + i]) for i, key in enumerate(keys)
+    }
+
+
+def _service_plan(
+    state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
+) -> ServicePlan:
+    move = state.allocation.move if state.allocation is not None else None
+    if isinstance(found, Refusal):
+        return (
+            refused_plan(state, found, snapshot)
+            if move is None
+            else unguided_plan(state, move, found, snapshot)
+        )
+    if move is not None:
+        return moving_plan(found, _advance_move(found, move, snapshot), snapshot)
+    if found.spec.mode is Mode.PAUSED:
+        return paused_plan(found, snapshot)
+    if outlook is None:
+        return held_plan(found, guard(found) if applies(found.spec) else None, snapshot)
+    if not applies(found.spec) or not outlook.grant.move:
+        return decided_plan(found, outlook, _scaling(found, outlook.grant), None, snapshot)
+    begun = _begin_move(found, outlook.grant, snapshot)
+    advanced = _advance_move(found, begun, snapshot)
+    return decided_plan(found, outlook, advanced.patch, advanced.move, snapshot)
+
+
+def _scaling(subject: Subject, grant: Grant) -> DeploymentPatch | None:
+    deployment = subject.deployment
+    if not applies(subject.spec) or grant.replicas == deployment.replicas:
+        return None
+    return DeploymentPatch(
+        namespace=deployment.namespace,
+        name=deployment.name,
+        resource_version=deployment.resource_version,
+        body={"spec": {"replicas": grant.replicas}},
+        summary=f"scale from {deployment.replicas} to {grant.replicas} on {grant.accelerator}",
+    )
+
+
+def _begin_move(subject: Subject, grant: Grant, snapshot: Snapshot) -> MoveStatus:
+    deployment, holding = subject.deployment, subject.holding
+    patch = template_patch(
+        subject.spec,
+        deployment.pod_spec,
+        subject.placement(holding.accelerator),
+        subject.placement(grant.accelerator),
+        grant.max_batch,
+    )
+    return MoveStatus(
+        step=MoveStep.BRING_UP,
+        source=MoveSide(
+            accelerator=holding.accelerator, replicas=holding.replicas, max_batch=holding.max_batch
+        ),
+        to=MoveSide(accelerator=grant.accelerator, replicas=grant.replicas, max_batch=grant.max_batch),
+        started_at=snapshot.time,
+        step_started_at=snapshot.time,
+        prior_strategy=dict(deployment.strategy),
+        prior_template=inverse(deployment.pod_spec, patch),
+    )
+
+
+def _advance_move(subject: Subject, move: MoveStatus, snapshot: Snapshot) -> moves.Advance:
+    if move.to.accelerator in subject.performances and move.source.accelerator in subject.performances:
+        patch = template_patch(
+            subject.spec,
+            subject.deployment.pod_spec,
+            subject.placement(move.source.accelerator),
+            subject.placement(move.to.accelerator),
+            move.to.max_batch,
+        )
+    elif move.step is MoveStep.BRING_UP:
+        # Its profile is gone: back to what was.
+        move, patch = moves.begin_roll_back(move, snapshot.time), {}
+    else:
+        patch = {}
+    return moves.advance(
+        move, subject.deployment, patch, snapshot.time, snapshot.policy.moves.bring_up_timeout_seconds
+    )

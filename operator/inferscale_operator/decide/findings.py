@@ -1,0 +1,224 @@
+"""What every condition of a service says, case by case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inferscale_operator.api.inference_allocation import MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_service import Mode
+from inferscale_operator.decide.catalog import Refusal, Subject, applies
+from inferscale_operator.decide.conditions import Finding, false, true, unknown
+from inferscale_operator.decide.formulate import served
+from inferscale_operator.decide.step import Grant, Intent
+from inferscale_operator.plan import DeploymentPatch
+from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState
+from inferscale_solver import Allocation, Decision, Outcome
+
+LOAD_REASONS = {
+    LoadState.OBSERVED: "Observed",
+    LoadState.IDLE: "Idle",
+    LoadState.STALLED: "EngineStalled",
+    LoadState.PARTIAL: "PartlyReported",
+    LoadState.UNKNOWN: "MetricsUnknown",
+    LoadState.NOT_ASKED: "MetricsUnknown",
+}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Predictions at the present load: with what a service has, and with what it is given."""
+
+    present: Allocation
+    granted: Allocation
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A decided service: its target, what its windows and the room let through, and the record."""
+
+    decision: Decision
+    intent: Intent
+    history: tuple[Recommendation, ...]
+    grant: Grant
+    figures: Figures
+
+
+def decided_findings(
+    subject: Subject,
+    outlook: Outlook,
+    patch: DeploymentPatch | None,
+    move: MoveStatus | None,
+    message: str,
+) -> dict[str, Finding]:
+    """A service with a decision."""
+    return {
+        **_common(subject.state),
+        "ProfileValid": true("Valid"),
+        "MetricsAvailable": _metrics(subject.state.load),
+        "Optimized": _optimized(outlook.decision),
+        "Applied": _applied(subject, outlook, patch, move),
+        "CapacityLimited": _capacity(outlook),
+        "SLOAtRisk": _risk(subject, outlook),
+        "Moving": true(move.step.value, message) if move is not None else false("NotMoving"),
+        "Ready": true("Decided", outlook.decision.reason),
+    }
+
+
+def held_findings(
+    subject: Subject, refusal: Refusal | None, reason: str, message: str, *, blind: bool
+) -> dict[str, Finding]:
+    """A service that keeps what it has; `blind` when that is since its load is not known."""
+    held = unknown("Held", message)
+    return {
+        **_common(subject.state),
+        "ProfileValid": true("Valid"),
+        "MetricsAvailable": false(reason, message) if blind else _metrics(subject.state.load),
+        "Optimized": held,
+        "Applied": false(refusal.reason, refusal.message) if refusal is not None else held,
+        "CapacityLimited": held,
+        "SLOAtRisk": _observed_risk(subject) or held,
+        "Moving": false("NotMoving"),
+        "Ready": false(reason, message),
+    }
+
+
+def moving_findings(subject: Subject, move: MoveStatus | None, message: str) -> dict[str, Finding]:
+    """A service in a move; `move` None when it has just ended."""
+    moving = unknown("Moving", message)
+    observed = {
+        "MetricsAvailable": _metrics(subject.state.load),
+        "SLOAtRisk": _observed_risk(subject) or moving,
+    }
+    return {
+        **_common(subject.state),
+        **(observed if subject.state.load.state is not LoadState.NOT_ASKED else {}),
+        "ProfileValid": true("Valid"),
+        "Optimized": moving,
+        "Applied": true("Moving" if move is not None else "Moved", message),
+        "CapacityLimited": moving,
+        "Moving": true(move.step.value, message) if move is not None else false("NotMoving"),
+        "Ready": true("Moving", message),
+    }
+
+
+def paused_findings(subject: Subject, message: str) -> dict[str, Finding]:
+    """A service in mode Paused."""
+    waiting = unknown("Paused")
+    return {
+        **dict.fromkeys(("MetricsAvailable", "Optimized", "CapacityLimited", "SLOAtRisk"), waiting),
+        **_common(subject.state),
+        "ProfileValid": true("Valid"),
+        "Applied": false("Paused", message),
+        "Moving": false("NotMoving"),
+        "Ready": false("Paused", message),
+    }
+
+
+def refused_findings(state: ServiceState, refusal: Refusal) -> dict[str, Finding]:
+    """A service that cannot be decided."""
+    waiting = unknown("NotDecided")
+    findings = dict.fromkeys(
+        (
+            "MetricsAvailable",
+            "Optimized",
+            "Applied",
+            "CapacityLimited",
+            "SLOAtRisk",
+            "Moving",
+            "ProfileValid",
+        ),
+        waiting,
+    )
+    return {
+        **findings,
+        **_common(state),
+        refusal.condition: false(refusal.reason, refusal.message),
+        "Ready": false(refusal.reason, refusal.message),
+    }
+
+
+def move_message(move: MoveStatus) -> str:
+    """What a move is doing, for people."""
+    doing = {
+        MoveStep.BRING_UP: "bringing up",
+        MoveStep.HAND_OVER: "handing over to",
+        MoveStep.TRIM: "trimming to",
+        MoveStep.ROLL_BACK: "rolling back from",
+    }[move.step]
+    batch = f" (batch {move.to.max_batch})" if move.to.max_batch is not None else ""
+    return (
+        f"{doing} {move.to.replicas} on {move.to.accelerator}{batch},"
+        f" from {move.source.replicas} on {move.source.accelerator}"
+    )
+
+
+def _common(state: ServiceState) -> dict[str, Finding]:
+    paused = state.resource.spec is not None and state.resource.spec.mode is Mode.PAUSED
+    return {"Paused": true("Paused") if paused else false("NotPaused")}
+
+
+def _metrics(load: ObservedLoad) -> Finding:
+    if load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.NOT_ASKED):
+        return false(LOAD_REASONS[load.state], load.message)
+    return true(LOAD_REASONS[load.state], load.message)
+
+
+def _optimized(decision: Decision) -> Finding:
+    if served(decision):
+        return true(decision.outcome.value, decision.reason)
+    return false(decision.outcome.value, decision.reason)
+
+
+def _applied(
+    subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
+) -> Finding:
+    if not applies(subject.spec):
+        return false("Recommend", "spec.mode is Recommend: nothing is patched")
+    if move is not None:
+        return true("Moving", move_message(move))
+    if patch is not None:
+        return true("Scaled", patch.summary)
+    if outlook.intent.stabilized.held:
+        return true("Stabilizing", outlook.intent.stabilized.held)
+    return true("UpToDate")
+
+
+def _capacity(outlook: Outlook) -> Finding:
+    decision = outlook.decision
+    if outlook.grant.short:
+        return true("WaitingForCapacity", outlook.grant.short)
+    if decision.outcome in (Outcome.BEST_EFFORT, Outcome.UNSERVED):
+        return true(decision.outcome.value, decision.reason)
+    if decision.binding is not None and decision.binding.startswith("capacity:"):
+        return true("CheaperIsExhausted", decision.reason)
+    return false("Sufficient")
+
+
+def _risk(subject: Subject, outlook: Outlook) -> Finding:
+    observed = _observed_risk(subject)
+    if observed is not None:
+        return observed
+    intent = outlook.intent
+    replicas = subject.deployment.replicas
+    if intent.needed_here is None:
+        return true(
+            "PredictedMiss",
+            f"the objectives cannot be met on {subject.accelerator} at this load with any number of replicas",
+        )
+    if intent.needed_here > replicas:
+        return true(
+            "PredictedMiss",
+            f"{intent.needed_here} replicas on {subject.accelerator} are needed at this load,"
+            f" there are {replicas}",
+        )
+    return false("WithinObjectives")
+
+
+def _observed_risk(subject: Subject) -> Finding | None:
+    load, targets = subject.state.load, subject.targets
+    missed = [
+        f"observed mean {name} {seen:.2f} ms is above the objective of {limit:.2f} ms"
+        for name, seen, limit in (("ITL", load.itl, targets.itl), ("TTFT", load.ttft, targets.ttft))
+        if seen is not None and limit is not None and seen > limit
+    ]
+    return true("ObservedMiss", "; ".join(missed)) if missed else None

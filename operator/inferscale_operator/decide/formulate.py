@@ -1,0 +1,275 @@
+"""From a snapshot to problems of the solver, and back to a decision for every service."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
+from inferscale_operator.api.inference_allocation import MoveStep
+from inferscale_operator.api.inference_service import BatchMode, Mode
+from inferscale_operator.api.model_profile import PerformanceSchema
+from inferscale_operator.api.optimizer_policy import Accelerators, OptimizerPolicySpec
+from inferscale_operator.decide.accelerators import Stock
+from inferscale_operator.decide.catalog import Catalog, Subject
+from inferscale_operator.snapshot import LoadState, Snapshot
+from inferscale_solver import (
+    Capacity,
+    CurrentAllocation,
+    Decision,
+    Load,
+    Outcome,
+    Performance,
+    Problem,
+    Profile,
+    Service,
+    Settings,
+    Targets,
+    solve,
+)
+
+MOST = 1e12
+"""Requests per minute, or tokens of a request, beyond which a figure is absurd."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The solver's decisions, by service key, and the problem that they answer (for further predictions)."""
+
+    decisions: Mapping[str, Decision]
+    problem: Problem | None
+
+
+def known_load(subject: Subject) -> Load | None:
+    """The load to decide for; None: not known, so the last decision holds.
+
+    Token lengths are those last known while nothing finishes.
+    """
+    load = subject.state.load
+    if load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.NOT_ASKED) or load.arrival_rate is None:
+        return None
+    figures = (load.arrival_rate, load.input_tokens, load.output_tokens)
+    if not all(0 <= figure <= MOST for figure in figures if figure is not None):
+        return None
+    before = subject.state.allocation.load if subject.state.allocation is not None else None
+    lengths = []
+    for now, then in (
+        (load.input_tokens, before.input_tokens if before else None),
+        (load.output_tokens, before.output_tokens if before else None),
+    ):
+        lengths.append(now if now is not None else then)
+    inputs, outputs = lengths
+    if load.arrival_rate == 0:
+        return Load(arrival_rate=0.0, input_tokens=inputs or 0.0, output_tokens=max(outputs or 1.0, 1.0))
+    if inputs is None or outputs is None:
+        return None
+    return Load(arrival_rate=load.arrival_rate, input_tokens=inputs, output_tokens=max(outputs, 1.0))
+
+
+def decide_targets(
+    snapshot: Snapshot,
+    entries: Catalog,
+    subjects: Mapping[str, Subject],
+    stocks: Mapping[str, Stock],
+    patchable: Collection[str],
+) -> tuple[Decided, Decided]:
+    """What the optimiser wants, twice.
+
+    First for the services that may be patched, beside what all others hold; then for those in mode Recommend
+    as well, all together, which is what these are told.
+
+    Services whose load is not known and those in a move are not decided: they count as using what they hold.
+
+    Args:
+        snapshot: The world.
+        entries: Its valid profiles and classes.
+        subjects: The services that can be decided, by key.
+        stocks: The accelerators, by type.
+        patchable: Keys of the services that may be patched.
+    """
+    loads = {key: load for key, s in subjects.items() if not s.moving and (load := known_load(s)) is not None}
+    free = {key: load for key, load in loads.items() if key in patchable}
+    target = _decide(snapshot, entries, subjects, stocks, free)
+    advised = {
+        key: load for key, load in loads.items() if key in free or subjects[key].spec.mode is Mode.RECOMMEND
+    }
+    advice = target if len(advised) == len(free) else _decide(snapshot, entries, subjects, stocks, advised)
+    return target, advice
+
+
+def needed_replicas(decision: Decision, accelerator: str, rate: float, least: int) -> int | None:
+    """Replicas that a rate (requests/min) needs on a profile; None: unattainable or not known there."""
+    if rate == 0:
+        return least
+    for candidate in decision.candidates:
+        allocation = candidate.allocation
+        if candidate.profile == accelerator and allocation is not None and allocation.rate_per_replica > 0:
+            return max(math.ceil(rate / allocation.rate_per_replica * (1 - 1e-9)), least)
+    return None
+
+
+def rate_per_replica(decision: Decision, accelerator: str) -> float:
+    """The rate that a replica serves within its objectives on a profile, requests/min; 0: not known."""
+    return next(
+        (
+            c.allocation.rate_per_replica
+            for c in decision.candidates
+            if c.profile == accelerator and c.allocation is not None
+        ),
+        0.0,
+    )
+
+
+def required_rate(subject: Subject, load: Load) -> float:
+    """The rate that a service must be able to take, requests/min: arrivals, or its throughput objective."""
+    return max(load.arrival_rate, 60 * (subject.targets.tps or 0.0) / load.output_tokens)
+
+
+def least_replicas(subject: Subject, rate: float) -> int:
+    """Replicas that a service never goes below at a rate (requests/min), as far as its load is known."""
+    least, state = subject.spec.min_replicas, subject.state.load.state
+    if state is LoadState.PARTIAL:
+        # One that only partly reports may gain replicas where it is, and lose nothing.
+        return max(least, subject.deployment.replicas)
+    # No arrivals are not yet idleness: what is running would be cut off.
+    return (
+        max(least, 1) if rate == 0 and state is not LoadState.IDLE and subject.deployment.replicas else least
+    )
+
+
+def served(decision: Decision) -> bool:
+    """Whether the service is within its objectives by the plan."""
+    return decision.outcome in (Outcome.SERVED, Outcome.IDLE)
+
+
+def _decide(
+    snapshot: Snapshot,
+    entries: Catalog,
+    subjects: Mapping[str, Subject],
+    stocks: Mapping[str, Stock],
+    loads: Mapping[str, Load],
+) -> Decided:
+    if not loads:
+        return Decided({}, None)
+    free = {(s.deployment.namespace, s.deployment.name) for key, s in subjects.items() if key in loads}
+    pinned = [s for key, s in subjects.items() if key not in loads]
+    problem = Problem(
+        services=tuple(_service(subjects[key], load, snapshot) for key, load in sorted(loads.items())),
+        profiles=tuple(_profile(name, spec) for name, spec in sorted(entries.accelerators.items())),
+        capacity=_capacity(snapshot.policy, stocks, free, pinned),
+        settings=Settings(
+            transition_penalty=snapshot.policy.transition_penalty,
+            saturation_policy=snapshot.policy.saturation_policy,
+            delayed_best_effort=snapshot.policy.delayed_best_effort,
+            tail_rule=snapshot.policy.tail_rule,
+        ),
+    )
+    return Decided(solve(problem).decisions, problem)
+
+
+def _capacity(
+    policy: OptimizerPolicySpec,
+    stocks: Mapping[str, Stock],
+    free: Collection[tuple[str, str]],
+    pinned: Sequence[Subject],
+) -> Capacity | None:
+    if policy.accelerators is Accelerators.UNLIMITED:
+        return None
+    # What a service that is not decided holds: its pods, or what it asks for where that is more; of one in a
+    # move, where it goes to. What it leaves is as good as free for a target, and the step waits until it is.
+    asked: Counter[tuple[str, tuple[str, str]]] = Counter()
+    leaving = set()
+    for subject in pinned:
+        owner = (subject.deployment.namespace, subject.deployment.name)
+        if subject.moving:
+            leaving.add(owner)
+        for kind, units in _destination(subject).items():
+            asked[(kind, owner)] += units
+    left: dict[str, int] = {}
+    for kind, stock in stocks.items():
+        held = {
+            owner: units for owner, units in stock.held.items() if owner not in free and owner not in leaving
+        }
+        owners = held.keys() | {owner for each, owner in asked if each == kind}
+        taken = sum(max(held.get(owner, 0), asked[(kind, owner)]) for owner in owners)
+        left[kind] = max(stock.available - taken, 0)
+    return Capacity(units=left, nodes={k: s.node_sizes for k, s in stocks.items() if s.node_sizes})
+
+
+def claims(subject: Subject) -> Counter[str]:
+    """Units by type that a service asks for now; during a move both sides of it."""
+    units: Counter[str] = Counter()
+    move = subject.state.allocation.move if subject.state.allocation is not None else None
+    if move is None:
+        units[subject.kind(subject.accelerator)] += subject.deployment.replicas * subject.units(
+            subject.accelerator
+        )
+        return units
+    for side in (move.source, move.to):
+        if side.accelerator in subject.performances:
+            units[subject.kind(side.accelerator)] += side.replicas * subject.units(side.accelerator)
+    return units
+
+
+def _destination(subject: Subject) -> Counter[str]:
+    """Units by type that a service holds when its move, if there is one, is over."""
+    move = subject.state.allocation.move if subject.state.allocation is not None else None
+    if move is None:
+        return claims(subject)
+    side = move.source if move.step is MoveStep.ROLL_BACK else move.to
+    if side.accelerator not in subject.performances:
+        return claims(subject)
+    return Counter({subject.kind(side.accelerator): side.replicas * subject.units(side.accelerator)})
+
+
+def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
+    spec, targets = subject.spec, subject.targets
+    partial = subject.state.load.state is LoadState.PARTIAL
+    managed = spec.batch.mode is BatchMode.MANAGED
+    least = least_replicas(subject, required_rate(subject, load))
+    excluded = subject.excluded(snapshot)
+    return Service(
+        name=subject.key,
+        service_class=spec.service_class,
+        model=spec.model,
+        priority=subject.priority,
+        load=load,
+        targets=Targets(
+            itl=targets.itl,
+            ttft=targets.ttft,
+            ttw=targets.ttw,
+            tps=targets.tps,
+            percentile=targets.percentile,
+        ),
+        performance=tuple(
+            _performance(p) for name, p in sorted(subject.performances.items()) if name not in excluded
+        ),
+        min_replicas=least,
+        max_replicas=None if spec.max_replicas is None else max(spec.max_replicas, least),
+        keep_accelerator=spec.keep_accelerator or partial,
+        current=CurrentAllocation(
+            profile=subject.accelerator,
+            replicas=subject.deployment.replicas,
+            max_batch=subject.max_batch if managed else None,
+        ),
+        excluded=excluded,
+    )
+
+
+def _performance(schema: PerformanceSchema) -> Performance:
+    return Performance(
+        profile=schema.accelerator,
+        alpha=schema.alpha,
+        beta=schema.beta,
+        gamma=schema.gamma,
+        delta=schema.delta,
+        acc_count=schema.acc_count,
+        max_batch_size=schema.max_batch_size,
+        at_tokens=schema.at_tokens,
+    )
+
+
+def _profile(name: str, spec: AcceleratorProfileSpec) -> Profile:
+    return Profile(name=name, type=spec.type, multiplicity=spec.multiplicity, cost=spec.cost)

@@ -1,0 +1,367 @@
+"""What is written and said about a service: its allocation's status, its conditions, events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inferscale_operator.api.inference_allocation import (
+    AllocationEntry,
+    CandidateStatus,
+    FailedMove,
+    InferenceAllocationStatus,
+    LoadStatus,
+    MoveStatus,
+    MoveStep,
+)
+from inferscale_operator.api.inference_service import InferenceServiceStatus
+from inferscale_operator.decide import moves
+from inferscale_operator.decide.catalog import Refusal, Subject
+from inferscale_operator.decide.conditions import Finding, conditions, events
+from inferscale_operator.decide.findings import (
+    LOAD_REASONS,
+    Outlook,
+    decided_findings,
+    held_findings,
+    move_message,
+    moving_findings,
+    paused_findings,
+    refused_findings,
+)
+from inferscale_operator.decide.formulate import known_load, served
+from inferscale_operator.plan import (
+    DeploymentPatch,
+    EventNote,
+    EventType,
+    ObjectRef,
+    OrphanPlan,
+    ServicePlan,
+    StatusPlan,
+)
+from inferscale_operator.snapshot import LoadState, OrphanState, ServiceState, Snapshot
+from inferscale_solver import Allocation, Decision
+
+FAILED_MOVES_LIMIT = 16
+"""Failed moves that a status takes."""
+
+
+def decided_plan(
+    subject: Subject,
+    outlook: Outlook,
+    patch: DeploymentPatch | None,
+    move: MoveStatus | None,
+    snapshot: Snapshot,
+) -> ServicePlan:
+    """A service with a decision."""
+    reason, message = _why(subject, outlook, patch, move)
+    decision, figures = outlook.decision, outlook.figures
+    target = outlook.intent.target
+    entry = _entry(subject).model_copy(
+        update={
+            "accelerator": outlook.grant.accelerator,
+            "desired_replicas": outlook.grant.replicas,
+            "target_accelerator": target.accelerator,
+            "target_replicas": target.replicas,
+            "max_batch": figures.granted.max_batch or None,
+            "cost": subject.cost(outlook.grant.accelerator, outlook.grant.replicas),
+            **_predicted(figures.granted),
+        }
+    )
+    status = InferenceAllocationStatus(
+        **_identity(subject.state),
+        reason=reason,
+        message=message,
+        allocations=(entry,),
+        load=_load(subject, snapshot),
+        binding=decision.binding,
+        runner_up=decision.runner_up,
+        candidates=_candidates(decision),
+        history=outlook.history,
+        move=move,
+        failed_moves=_failed_moves(subject.state, snapshot),
+        last_decision=snapshot.time,
+    )
+    findings = decided_findings(subject, outlook, patch, move, message)
+    said = _changes(subject, outlook, patch, move)
+    return _service_plan(subject.state, status, findings, patch, said, snapshot, subject.accelerator)
+
+
+def held_plan(subject: Subject, refusal: Refusal | None, snapshot: Snapshot) -> ServicePlan:
+    """A service that keeps what it has: its load is not known, or its Deployment may not be touched."""
+    load = subject.state.load
+    blind = known_load(subject) is None
+    reason, message = LOAD_REASONS[load.state], load.message
+    if blind and load.state not in (LoadState.STALLED, LoadState.UNKNOWN, LoadState.NOT_ASKED):
+        reason, message = "TokensUnknown", "no request has finished yet, so token lengths are not known"
+    if refusal is not None:
+        reason, message = refusal.reason, refusal.message
+    status = _recorded(subject.state).model_copy(
+        update={
+            "reason": reason,
+            "message": f"holding {subject.deployment.replicas} on {subject.accelerator}: {message}",
+            "allocations": (_held_entry(subject),),
+            "load": _load(subject, snapshot),
+        }
+    )
+    findings = held_findings(subject, refusal, reason, message, blind=blind)
+    return _service_plan(subject.state, status, findings, None, (), snapshot, subject.accelerator)
+
+
+def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> ServicePlan:
+    """A service in a move: nothing else is done to it meanwhile."""
+    move = advanced.move
+    entry = _held_entry(subject)
+    if move is None:
+        reason, message = "Moved", advanced.events[-1].message if advanced.events else ""
+    else:
+        side = move.source if move.step is MoveStep.ROLL_BACK else move.to
+        reason, message = "Moving", move_message(move)
+        entry = entry.model_copy(
+            update={
+                "accelerator": side.accelerator,
+                "desired_replicas": side.replicas,
+                "cost": subject.cost(side.accelerator, side.replicas)
+                if side.accelerator in subject.performances
+                else entry.cost,
+            }
+        )
+    failed = _failed_moves(subject.state, snapshot, (advanced.failed,) if advanced.failed else ())
+    status = _recorded(subject.state).model_copy(
+        update={
+            "reason": reason,
+            "message": message,
+            "allocations": (entry,),
+            "load": _load(subject, snapshot),
+            "move": move,
+            "failed_moves": failed,
+        }
+    )
+    findings = moving_findings(subject, move, message)
+    return _service_plan(
+        subject.state, status, findings, advanced.patch, advanced.events, snapshot, subject.accelerator
+    )
+
+
+def paused_plan(subject: Subject, snapshot: Snapshot) -> ServicePlan:
+    """A service in mode Paused: neither decided nor patched."""
+    message = "spec.mode is Paused: nothing is decided and nothing patched"
+    status = _recorded(subject.state).model_copy(
+        update={"reason": "Paused", "message": message, "allocations": (_held_entry(subject),)}
+    )
+    findings = paused_findings(subject, message)
+    return _service_plan(subject.state, status, findings, None, (), snapshot, subject.accelerator)
+
+
+def refused_plan(state: ServiceState, refusal: Refusal, snapshot: Snapshot) -> ServicePlan:
+    """A service that cannot be decided: what is wrong with it; what it has stays."""
+    status = _recorded(state).model_copy(update={"reason": refusal.reason, "message": refusal.message})
+    return _service_plan(state, status, refused_findings(state, refusal), None, (), snapshot, None)
+
+
+def unguided_plan(state: ServiceState, move: MoveStatus, refusal: Refusal, snapshot: Snapshot) -> ServicePlan:
+    """A service that cannot be decided any more in the middle of a move: back, or to the end."""
+    advanced = _without_spec(move, state, snapshot)
+    status = _recorded(state).model_copy(
+        update={"reason": refusal.reason, "message": refusal.message, "move": advanced.move}
+    )
+    return _service_plan(
+        state, status, refused_findings(state, refusal), advanced.patch, advanced.events, snapshot, None
+    )
+
+
+def orphan_plan(orphan: OrphanState, snapshot: Snapshot) -> OrphanPlan:
+    """An allocation whose service is gone in the middle of a move: back, or to the end."""
+    move = orphan.allocation.move
+    if move is None:
+        return OrphanPlan(orphan.namespace, orphan.name, orphan.allocation, None, release=True)
+    advanced = _without_spec(move, orphan, snapshot)
+    return OrphanPlan(
+        namespace=orphan.namespace,
+        name=orphan.name,
+        allocation=orphan.allocation.model_copy(update={"move": advanced.move}),
+        patch=advanced.patch,
+        release=advanced.move is None,
+    )
+
+
+def _without_spec(move: MoveStatus, state: ServiceState | OrphanState, snapshot: Snapshot) -> moves.Advance:
+    if move.step is MoveStep.BRING_UP:
+        move = moves.begin_roll_back(move, snapshot.time)
+    timeout = snapshot.policy.moves.bring_up_timeout_seconds
+    return moves.advance(move, state.deployment, {}, snapshot.time, timeout)
+
+
+def _service_plan(
+    state: ServiceState,
+    status: InferenceAllocationStatus,
+    findings: Mapping[str, Finding],
+    patch: DeploymentPatch | None,
+    said: tuple[EventNote, ...],
+    snapshot: Snapshot,
+    accelerator: str | None,
+) -> ServicePlan:
+    resource = state.resource
+    after = conditions(resource.conditions, findings, resource.generation, snapshot.time)
+    written = InferenceServiceStatus(
+        observed_generation=resource.generation,
+        accelerator=accelerator,
+        replicas=state.deployment.replicas if state.deployment is not None else None,
+        conditions=after,
+    )
+    ref = ObjectRef("InferenceService", resource.name, resource.uid, resource.namespace)
+    body: dict[str, Any] = written.model_dump(mode="json", by_alias=True)
+    return ServicePlan(
+        service=ref,
+        allocation=status,
+        status=StatusPlan(ref, body, (*said, *events(resource.conditions, after))),
+        patch=patch,
+    )
+
+
+def _identity(state: ServiceState) -> dict[str, str]:
+    spec = state.resource.spec
+    if spec is None:
+        return {}
+    return {"model": spec.model, "service_class": spec.service_class, "mode": spec.mode.value}
+
+
+def _recorded(state: ServiceState) -> InferenceAllocationStatus:
+    """What was recorded, with the identity as it is now."""
+    before = state.allocation or InferenceAllocationStatus()
+    return before.model_copy(update=_identity(state))
+
+
+def _entry(subject: Subject) -> AllocationEntry:
+    deployment, load = subject.deployment, subject.state.load
+    return AllocationEntry(
+        accelerator=subject.accelerator,
+        current_accelerator=subject.accelerator,
+        current_replicas=deployment.replicas,
+        ready_replicas=deployment.ready_replicas,
+        desired_replicas=deployment.replicas,
+        target_accelerator=subject.accelerator,
+        target_replicas=deployment.replicas,
+        current_cost=subject.cost(subject.accelerator, deployment.replicas),
+        observed_itl=_rounded(load.itl),
+        observed_ttft=_rounded(load.ttft),
+    )
+
+
+def _held_entry(subject: Subject) -> AllocationEntry:
+    """What it has, with the figures of the last decision where there was one."""
+    before = subject.state.allocation
+    if before is None or not before.allocations:
+        entry = _entry(subject)
+        return entry.model_copy(update={"cost": entry.current_cost})
+    kept = before.allocations[0]
+    names = ["max_batch", "predicted_itl", "predicted_ttft", "predicted_wait", "utilization"]
+    if subject.state.load.state is LoadState.NOT_ASKED:
+        names += ["observed_itl", "observed_ttft"]
+    return _entry(subject).model_copy(
+        update={
+            "cost": subject.cost(subject.accelerator, subject.deployment.replicas),
+            **{name: getattr(kept, name) for name in names},
+        }
+    )
+
+
+def _predicted(allocation: Allocation) -> dict[str, float | None]:
+    wait = allocation.wait_percentile if allocation.wait_percentile is not None else allocation.wait
+    return {
+        "predicted_itl": _rounded(allocation.itl),
+        "predicted_ttft": _rounded(allocation.ttft),
+        "predicted_wait": _rounded(wait),
+        "utilization": _rounded(allocation.utilization),
+    }
+
+
+def _load(subject: Subject, snapshot: Snapshot) -> LoadStatus:
+    """The load decided for; where it is not known, the last one that was, with its time."""
+    load = known_load(subject)
+    state = subject.state.load.state.value
+    if load is None:
+        before = subject.state.allocation.load if subject.state.allocation is not None else None
+        if before is None:
+            return LoadStatus(state=state)
+        asked = subject.state.load.state is not LoadState.NOT_ASKED
+        return before.model_copy(update={"state": state}) if asked else before
+    return LoadStatus(
+        state=state,
+        arrival_rate=_rounded(load.arrival_rate),
+        input_tokens=_rounded(load.input_tokens),
+        output_tokens=_rounded(load.output_tokens),
+        observed_at=snapshot.time,
+    )
+
+
+def _candidates(decision: Decision) -> tuple[CandidateStatus, ...]:
+    return tuple(
+        CandidateStatus(
+            accelerator=c.profile,
+            outcome=c.rejection.value,
+            message=c.message,
+            replicas=c.allocation.replicas if c.allocation else None,
+            max_batch=c.allocation.max_batch if c.allocation else None,
+            cost=_rounded(c.allocation.cost) if c.allocation else None,
+            itl=_rounded(c.allocation.itl) if c.allocation else None,
+            ttft=_rounded(c.allocation.ttft) if c.allocation else None,
+        )
+        for c in decision.candidates
+    )
+
+
+def _failed_moves(
+    state: ServiceState, snapshot: Snapshot, more: tuple[FailedMove, ...] = ()
+) -> tuple[FailedMove, ...]:
+    """The last one of each profile, while it is left out; no more than a status takes."""
+    before = state.allocation.failed_moves if state.allocation is not None else ()
+    latest = {failed.accelerator: failed for failed in (*before, *more)}
+    retry = snapshot.policy.moves.retry_after_seconds
+    kept = [f for f in latest.values() if (snapshot.time - f.time).total_seconds() < retry]
+    return tuple(sorted(kept, key=lambda f: (f.time, f.accelerator)))[-FAILED_MOVES_LIMIT:]
+
+
+def _why(
+    subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
+) -> tuple[str, str]:
+    """One word and one sentence for why the service is as it is."""
+    decision, grant = outlook.decision, outlook.grant
+    if move is not None:
+        return "Moving", f"{move_message(move)}; {decision.reason}"
+    if grant.short:
+        return "CapacityLimited", f"{grant.short}; {decision.reason}"
+    if patch is not None:
+        way = "ScalingUp" if grant.replicas > subject.deployment.replicas else "ScalingDown"
+        passed = "; a higher priority needs the accelerators" if grant.donated else ""
+        return way, f"{patch.summary}{passed}; {decision.reason}"
+    if outlook.intent.stabilized.held:
+        return "Stabilizing", f"{outlook.intent.stabilized.held}; {decision.reason}"
+    if not served(decision):
+        return decision.outcome.value, decision.reason
+    here = subject.holding
+    if (grant.accelerator, grant.replicas) != (here.accelerator, here.replicas):
+        return "Recommended", decision.reason
+    return decision.outcome.value, decision.reason
+
+
+def _changes(
+    subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
+) -> tuple[EventNote, ...]:
+    if patch is None:
+        return ()
+    if move is not None:
+        message = f"{move_message(move)}: {outlook.decision.reason}"
+        return (EventNote(EventType.NORMAL, "MoveStarted", message),)
+    up = outlook.grant.replicas > subject.deployment.replicas
+    passed = ", since a higher priority needs the accelerators" if outlook.grant.donated else ""
+    return (
+        EventNote(
+            EventType.NORMAL,
+            "ScaledUp" if up else "ScaledDown",
+            f"{patch.summary}{passed}: {outlook.decision.reason}",
+        ),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,132 @@
+"""Statuses of the cluster-scoped objects: profiles, classes, the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
+from inferscale_operator.api.base import Condition, ConditionStatus
+from inferscale_operator.api.model_profile import ModelProfileStatus
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicyStatus
+from inferscale_operator.api.service_class import ServiceClassStatus
+from inferscale_operator.decide.accelerators import Stock
+from inferscale_operator.decide.catalog import Catalog, resource_ref_error
+from inferscale_operator.decide.conditions import Finding, conditions, false, true
+from inferscale_operator.plan import EventNote, EventType, ObjectRef, ServicePlan, StatusPlan
+from inferscale_operator.snapshot import Resource, Snapshot
+from inferscale_solver import Outcome
+
+
+def cluster_statuses(
+    snapshot: Snapshot, entries: Catalog, stocks: Mapping[str, Stock], services: Sequence[ServicePlan]
+) -> tuple[StatusPlan, ...]:
+    """The status of every profile and class, and of the policy."""
+    plans = []
+    for profile in snapshot.accelerator_profiles:
+        stock = stocks.get(profile.spec.type) if profile.spec is not None else None
+        figures = (
+            {
+                "capacity": stock.capacity,
+                "used": stock.used,
+                "used_by_others": stock.used_by_others,
+                "free": stock.free,
+            }
+            if stock is not None
+            else {}
+        )
+        finding = _validity(profile.error, "Valid")
+        plans.append(
+            _status("AcceleratorProfile", profile, AcceleratorProfileStatus, figures, finding, snapshot)
+        )
+    for model in snapshot.model_profiles:
+        error = resource_ref_error(model, entries.accelerators)
+        reason = "Invalid" if model.spec is None else "AcceleratorNotFound"
+        plans.append(
+            _status(
+                "ModelProfile", model, ModelProfileStatus, {}, _validity(error, "Valid", reason), snapshot
+            )
+        )
+    for service_class in snapshot.service_classes:
+        error = _class_error(service_class, entries)
+        reason = "Invalid" if service_class.spec is None else "ModelNotFound"
+        plans.append(
+            _status(
+                "ServiceClass",
+                service_class,
+                ServiceClassStatus,
+                {},
+                _validity(error, "Valid", reason),
+                snapshot,
+            )
+        )
+    for policy in snapshot.policies:
+        if policy.name == POLICY_NAME:
+            finding = _validity(policy.error, "InForce")
+            figures = _totals(snapshot, services)
+            plans.append(
+                _status("OptimizerPolicy", policy, OptimizerPolicyStatus, figures, finding, snapshot)
+            )
+    return tuple(sorted(plans, key=lambda p: (p.ref.kind, p.ref.name)))
+
+
+def _status(
+    kind: str,
+    resource: Resource[Any],
+    model: type[BaseModel],
+    figures: Mapping[str, Any],
+    finding: Finding,
+    snapshot: Snapshot,
+) -> StatusPlan:
+    after = conditions(resource.conditions, {"Ready": finding}, resource.generation, snapshot.time)
+    status = model(observed_generation=resource.generation, conditions=after, **figures)
+    return StatusPlan(
+        ref=ObjectRef(kind, resource.name, resource.uid),
+        status=status.model_dump(mode="json", by_alias=True),
+        events=_events(resource.conditions, after),
+    )
+
+
+def _events(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[EventNote, ...]:
+    earlier = {c.type: (c.status, c.reason) for c in before}
+    return tuple(
+        EventNote(EventType.WARNING, c.reason, c.message)
+        for c in after
+        if c.status is ConditionStatus.FALSE and earlier.get(c.type) != (c.status, c.reason)
+    )
+
+
+def _validity(error: str, good: str, bad: str = "Invalid") -> Finding:
+    return false(bad, error) if error else true(good)
+
+
+def _class_error(resource: Resource[Any], entries: Catalog) -> str:
+    if resource.spec is None:
+        return resource.error
+    unknown = [
+        f'spec.models[{i}].model: "{t.model}" is not a ModelProfile'
+        for i, t in enumerate(resource.spec.models)
+        if t.model not in entries.models
+    ]
+    known = ", ".join(sorted(entries.models)) or "none exist"
+    return f"{'; '.join(unknown)}: create it, or name one of {known}" if unknown else ""
+
+
+def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, Any]:
+    rows = [entry for plan in services for entry in plan.allocation.allocations]
+    return {
+        "last_tick": snapshot.time.isoformat(timespec="seconds"),
+        "total_cost": round(sum(entry.current_cost or 0.0 for entry in rows), 2),
+        "target_cost": round(sum(entry.cost or 0.0 for entry in rows), 2),
+        "services": len(services),
+        "unserved": sum(_unserved(plan) for plan in services),
+    }
+
+
+def _unserved(plan: ServicePlan) -> bool:
+    return any(
+        condition["type"] == "Optimized" and condition["reason"] in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
+        for condition in plan.status.status["conditions"]
+    )

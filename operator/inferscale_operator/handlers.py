@@ -1,0 +1,93 @@
+"""What kopf is told: which events go into the stores, who we are, whether we are alive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import kopf
+from kubernetes.client.configuration import Configuration
+
+from inferscale_operator.kube.kinds import WATCHED, Kind
+from inferscale_operator.observe import policy_in_force
+
+if TYPE_CHECKING:
+    from inferscale_operator.application import App
+
+REQUEST_TIMEOUT_S = 30.0
+INACTIVITY_TIMEOUT_S = 70.0
+"""Bookmarks come every minute: a watch that is silent for longer is frozen."""
+LEAST_LIVENESS_S = 300.0
+LIVENESS_TICKS = 5
+
+
+def make_registry(app: App) -> kopf.OperatorRegistry:
+    """The handlers of one operator: plain events, since anything else writes to the objects of people."""
+    registry = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        kopf.on.event(
+            group=kind.group, version=kind.version, plural=kind.plural, id=kind.plural, registry=registry
+        )(_watcher(app, kind))
+
+    @kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.PERMANENT)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await asyncio.to_thread(connection, app.configuration)
+
+    # A failure would be retried for ever otherwise, and the endpoint hang.
+    @kopf.on.probe(registry=registry, id="lastTickSecondsAgo", errors=kopf.ErrorsMode.PERMANENT)
+    async def last_tick(**_: Any) -> float:
+        return liveness(app, time.monotonic())
+
+    return registry
+
+
+def make_settings() -> kopf.OperatorSettings:
+    """Settings of kopf: no events of its own, no look at namespaces and definitions, watches that heal."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.networking.request_timeout = REQUEST_TIMEOUT_S
+    settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_S
+    return settings
+
+
+def liveness(app: App, now: float) -> float:
+    """Seconds since the last tick.
+
+    Args:
+        app: The operator.
+        now: Time by the monotonic clock.
+
+    Raises:
+        kopf.PermanentError: it is so long ago that something hangs.
+    """
+    age = now - app.last_tick
+    limit = max(LEAST_LIVENESS_S, LIVENESS_TICKS * policy_in_force(app.copy_world()).tick_seconds)
+    if age > limit:
+        raise kopf.PermanentError(f"the last tick ended {age:.0f} s ago, more than {limit:.0f} s")
+    return round(age, 1)
+
+
+def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """The connection of the client library as kopf takes it, with a token that is still good."""
+    authorization = configuration.auth_settings().get("BearerToken", {}).get("value")
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert if configuration.verify_ssl else None,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
+    )
+
+
+def _watcher(app: App, kind: Kind) -> Callable[..., Coroutine[None, None, None]]:
+    async def watcher(event: kopf.RawEvent, **_: Any) -> None:
+        app.notice(kind, event["type"], event["object"])
+
+    return watcher

@@ -1,0 +1,188 @@
+"""A client of the API server that deals in JSON as it comes, since typed lists of pods cost too much.
+
+It blocks: call it from a thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes.client.api_client import ApiClient
+from kubernetes.client.configuration import Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from inferscale_operator.api.base import FIELD_MANAGER
+from inferscale_operator.errors import UsageError
+from inferscale_operator.kube.kinds import Kind
+
+TIMEOUT_S = (5.0, 30.0)
+"""To connect, and to read."""
+UNREACHABLE = 0
+"""Status of an error when no answer came."""
+
+Raw = Mapping[str, Any]
+"""An object as JSON."""
+
+
+class PatchType(StrEnum):
+    """How a patch is to be read."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused a request, or did not answer.
+
+    Attributes:
+        status: HTTP status; `UNREACHABLE` when there was no answer.
+        reason: One word, such as `Conflict` or `Forbidden`.
+        message: The API server's own words.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the object changed, or came to be, in the meantime."""
+        return self.status == 409
+
+
+def load_configuration(kubeconfig: Path | None, context: str | None) -> Configuration:
+    """Where the API server is and who one is to it: from a kubeconfig, else from the pod one runs in.
+
+    Raises:
+        UsageError: neither can be used.
+    """
+    configuration = Configuration()
+    try:
+        if kubeconfig is not None:
+            load_kube_config(  # type: ignore[no-untyped-call]
+                str(kubeconfig), context=context, client_configuration=configuration
+            )
+        else:
+            load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        if kubeconfig is not None:
+            raise UsageError(
+                f"--kubeconfig {kubeconfig}: {error}. Name a kubeconfig file that has the context "
+                f"{context or 'current-context'!r}."
+            ) from error
+        raise UsageError(
+            f"--kubeconfig is not set and this is no pod of a cluster ({error}). "
+            "Name a kubeconfig file: --kubeconfig ~/.kube/config"
+        ) from error
+    # One retry of a connection that broke while idle; more would hold up the tick.
+    configuration.retries = urllib3.Retry(total=1, redirect=0, backoff_factor=0.2, raise_on_status=False)
+    return configuration
+
+
+class Client:
+    """Requests to the API server as JSON.
+
+    Args:
+        configuration: Where it is and who one is; a token is read again by the library when it expires.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._api = ApiClient(configuration)
+
+    def list_all(self, kind: Kind, *, metadata_only: bool = False) -> dict[str, Any]:
+        """All objects of a kind in the cluster, from the API server's cache.
+
+        Args:
+            kind: Kind of the objects.
+            metadata_only: Only their metadata, which is a fraction of the bytes.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        accept = "application/json"
+        if metadata_only:
+            accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        return self._request("GET", kind.path(), {"resourceVersion": "0"}, {"Accept": accept})
+
+    def create(self, kind: Kind, namespace: str | None, body: Raw) -> dict[str, Any]:
+        """Create an object and return it.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return self._request(
+            "POST",
+            kind.path(namespace),
+            {"fieldManager": FIELD_MANAGER},
+            {"Content-Type": "application/json"},
+            body,
+        )
+
+    def patch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        body: Raw | list[dict[str, Any]],
+        patch_type: PatchType,
+        subresource: str = "",
+    ) -> dict[str, Any]:
+        """Patch an object and return it.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return self._request(
+            "PATCH",
+            kind.path(namespace, name, subresource),
+            {"fieldManager": FIELD_MANAGER},
+            {"Content-Type": patch_type.value},
+            body,
+        )
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Raw | list[dict[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        method, url, all_headers, payload, _ = self._api.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", **headers},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = self._api.call_api(method, url, all_headers, payload, _request_timeout=TIMEOUT_S)
+            data: bytes = answer.read()  # type: ignore[no-untyped-call]
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            raise ApiError(UNREACHABLE, "Unreachable", f"no answer from the API server: {error}") from error
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer.status, answer.reason, data)
+        result: dict[str, Any] = json.loads(data)
+        return result
+
+
+def _refusal(status: int, reason: str | None, data: bytes) -> ApiError:
+    """The error that an answer's `metav1.Status` tells of."""
+    try:
+        told = json.loads(data)
+    except ValueError:
+        told = {}
+    if not isinstance(told, dict):
+        told = {}
+    message = told.get("message") or data.decode(errors="replace")[:500] or f"HTTP {status}"
+    return ApiError(status, told.get("reason") or reason or str(status), message)

@@ -1,0 +1,236 @@
+"""Observe: a copy of the stores and the answers of Prometheus become a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.inference_service import InferenceServiceSpec
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, PodRecord
+from inferscale_operator.kube.stores import Key, World
+from inferscale_operator.metrics.load import ReadyPod, Workload, loads
+from inferscale_operator.metrics.queries import Answers
+from inferscale_operator.snapshot import (
+    DeploymentState,
+    LoadState,
+    ObservedLoad,
+    OrphanState,
+    ReplicaSetState,
+    Resource,
+    ServiceState,
+    Snapshot,
+)
+
+NOT_ASKED = ObservedLoad(LoadState.NOT_ASKED, "Prometheus was not asked between two ticks")
+NO_DEPLOYMENT = ObservedLoad(LoadState.UNKNOWN, "there is no Deployment whose pods could report")
+
+
+class Metrics(Protocol):
+    """Whatever answers the queries."""
+
+    def ask(self, settings: MetricsSettings, time: float) -> Answers:
+        """Ask every query as of `time` (Unix seconds)."""
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """What belongs to each Deployment."""
+
+    deployments: Mapping[Key, DeploymentState]
+    """With ReplicaSets and autoscaler."""
+    pods: Mapping[Key, tuple[PodRecord, ...]]
+
+
+def policy_in_force(world: World) -> OptimizerPolicySpec:
+    """The OptimizerPolicy named `default`, or the defaults without one that can be used."""
+    record = world.policies.get(("", POLICY_NAME))
+    return record.resource.spec if record is not None and record.resource.spec else OptimizerPolicySpec()
+
+
+def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
+    """Everything a decision needs, as of `now`. It blocks while Prometheus is asked.
+
+    Args:
+        world: A copy of the stores.
+        now: Time of the snapshot, with a time zone.
+        metrics: Where load is asked for; None: it is not, and unknown.
+    """
+    policy = policy_in_force(world)
+    services = {
+        key: record
+        for key, record in sorted(world.services.items())
+        if not record.deleting and record.resource.namespace is not None
+    }
+    allocations = {
+        key: record for key, record in world.allocations.items() if _belongs(record, services.get(key))
+    }
+    targets = {
+        key: target
+        for key, record in services.items()
+        if (target := _target(record, allocations.get(key))) is not None
+    }
+    joined = _join(world)
+    observed = _loads(services, targets, joined, policy.metrics, now, metrics)
+    states = tuple(
+        _service(
+            record,
+            allocations.get(key),
+            joined.deployments.get(targets[key]) if key in targets else None,
+            observed.get(key, NO_DEPLOYMENT),
+        )
+        for key, record in services.items()
+    )
+    orphans = tuple(
+        _orphan(record, record.status, joined)
+        for key, record in sorted(world.allocations.items())
+        if key not in allocations and record.status is not None and record.status.move is not None
+    )
+    deployments = [state.deployment for state in states] + [orphan.deployment for orphan in orphans]
+    in_play = {(item.namespace, item.name) for item in deployments if item is not None}
+    return Snapshot(
+        time=now,
+        policy=policy,
+        accelerator_profiles=_resources(world.accelerator_profiles),
+        model_profiles=_resources(world.model_profiles),
+        service_classes=_resources(world.service_classes),
+        policies=_resources(world.policies),
+        services=states,
+        orphans=orphans,
+        nodes=tuple(node for _, node in sorted(world.nodes.items())),
+        pods=tuple(
+            pod.state
+            for _, pod in sorted(world.pods.items())
+            if pod.state.requests or (pod.state.namespace, pod.state.deployment) in in_play
+        ),
+    )
+
+
+def _resources(records: Mapping[Key, CustomRecord[Any]]) -> tuple[Resource[Any], ...]:
+    return tuple(record.resource for _, record in sorted(records.items()) if not record.deleting)
+
+
+def _join(world: World) -> _Joined:
+    replica_sets: dict[Key, list[ReplicaSetState]] = {}
+    for replica_set in world.replica_sets.values():
+        owner = (replica_set.namespace, replica_set.deployment)
+        replica_sets.setdefault(owner, []).append(replica_set.state)
+    autoscalers = {
+        (autoscaler.namespace, autoscaler.deployment): autoscaler.name
+        for _, autoscaler in sorted(world.autoscalers.items())
+    }
+    pods: dict[Key, list[PodRecord]] = {}
+    for _, pod in sorted(world.pods.items()):
+        if pod.state.deployment is not None:
+            pods.setdefault((pod.state.namespace, pod.state.deployment), []).append(pod)
+    return _Joined(
+        {
+            key: replace(
+                deployment,
+                replica_sets=tuple(
+                    sorted(replica_sets.get(key, ()), key=lambda item: (item.revision, item.name))
+                ),
+                autoscaler=autoscalers.get(key),
+            )
+            for key, deployment in world.deployments.items()
+        },
+        {key: tuple(found) for key, found in pods.items()},
+    )
+
+
+def _loads(
+    services: Mapping[Key, CustomRecord[InferenceServiceSpec]],
+    targets: Mapping[Key, Key],
+    joined: _Joined,
+    settings: MetricsSettings,
+    now: datetime,
+    metrics: Metrics | None,
+) -> dict[Key, ObservedLoad]:
+    if metrics is None:
+        return dict.fromkeys(services, NOT_ASKED)
+    workloads = {
+        "/".join(key): _workload(target, joined)
+        for key, target in targets.items()
+        if target in joined.deployments
+    }
+    if not workloads:
+        return {}
+    time = now.timestamp()
+    found = loads(metrics.ask(settings, time), workloads, settings, time)
+    return {key: found["/".join(key)] for key in services if "/".join(key) in found}
+
+
+def _workload(target: Key, joined: _Joined) -> Workload:
+    ready, others = [], []
+    for pod in joined.pods.get(target, ()):
+        if pod.ready_since is not None and not pod.state.terminating:
+            ready.append(ReadyPod(pod.state.name, pod.ready_since.timestamp()))
+        else:
+            others.append(pod.state.name)
+    return Workload(
+        namespace=target[0],
+        ready=tuple(ready),
+        others=tuple(others),
+        replica_sets=tuple(item.name for item in joined.deployments[target].replica_sets),
+    )
+
+
+def _target(record: CustomRecord[InferenceServiceSpec], allocation: AllocationRecord | None) -> Key | None:
+    """The Deployment that serves it; during a move the one that is moved, whatever the spec says by now."""
+    namespace, spec = record.resource.namespace or "", record.resource.spec
+    if allocation is not None and allocation.deployment is not None and _moves(allocation):
+        return namespace, allocation.deployment
+    return (namespace, spec.target_ref.name) if spec is not None else None
+
+
+def _service(
+    record: CustomRecord[InferenceServiceSpec],
+    allocation: AllocationRecord | None,
+    deployment: DeploymentState | None,
+    load: ObservedLoad,
+) -> ServiceState:
+    if deployment is not None:
+        names = _named_variables(record.resource.spec)
+        deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, names))
+    return ServiceState(
+        resource=record.resource,
+        load=load,
+        deployment=deployment,
+        allocation=allocation.status if allocation is not None else None,
+    )
+
+
+def _orphan(record: AllocationRecord, status: InferenceAllocationStatus, joined: _Joined) -> OrphanState:
+    deployment = joined.deployments.get((record.namespace, record.deployment or ""))
+    if deployment is not None:
+        deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, frozenset()))
+    return OrphanState(record.namespace, record.name, status, deployment)
+
+
+def _moves(record: AllocationRecord) -> bool:
+    return record.status is not None and record.status.move is not None
+
+
+def _belongs(allocation: AllocationRecord, service: CustomRecord[InferenceServiceSpec] | None) -> bool:
+    """Whether it is this service's, and not that of an earlier one of the same name."""
+    return service is not None and allocation.owner_uid in (None, service.resource.uid)
+
+
+def _named_variables(spec: InferenceServiceSpec | None) -> frozenset[str]:
+    if spec is None:
+        return frozenset()
+    names = {variable.name for variant in spec.variants for variable in variant.env}
+    return frozenset(names | ({spec.batch.env} if spec.batch.env else set()))
+
+
+def _trimmed(pod_spec: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """A pod spec with those variables only: others may be secrets and are nobody's business here."""
+    containers = []
+    for container in pod_spec.get("containers", ()):
+        kept = [variable for variable in container.get("env", ()) if variable["name"] in names]
+        rest = {key: value for key, value in container.items() if key != "env"}
+        containers.append({**rest, "env": kept} if kept else rest)
+    return {**pod_spec, "containers": containers}

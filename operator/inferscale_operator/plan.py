@@ -1,0 +1,108 @@
+"""What a decision asks for: frozen, to be carried out by `act` or only looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+
+
+class EventType(StrEnum):
+    """Severity of an event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True)
+class EventNote:
+    """An event to be sent once: plans hold one only when something changed."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """A custom resource."""
+
+    kind: str
+    name: str
+    uid: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True)
+class StatusPlan:
+    """The status (JSON, merge patch) that a custom resource should have, and events about it."""
+
+    ref: ObjectRef
+    status: Mapping[str, Any]
+    events: tuple[EventNote, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeploymentPatch:
+    """A strategic merge patch of a Deployment, guarded by its resourceVersion."""
+
+    namespace: str
+    name: str
+    resource_version: str
+    body: Mapping[str, Any]
+    """Without metadata: the writer adds the resourceVersion."""
+    summary: str
+    """One line for the log."""
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """What is to be done for one service, in this order: allocation, Deployment, conditions."""
+
+    service: ObjectRef
+    allocation: InferenceAllocationStatus
+    status: StatusPlan
+    """Of the InferenceService: conditions and events."""
+    patch: DeploymentPatch | None = None
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.service.namespace}/{self.service.name}"
+
+
+@dataclass(frozen=True)
+class OrphanPlan:
+    """What is to be done for an allocation whose service is gone."""
+
+    namespace: str
+    name: str
+    allocation: InferenceAllocationStatus
+    patch: DeploymentPatch | None
+    release: bool
+    """The move is over: the finalizer can go."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole decision."""
+
+    time: datetime
+    services: tuple[ServicePlan, ...]
+    orphans: tuple[OrphanPlan, ...] = ()
+    statuses: tuple[StatusPlan, ...] = ()
+    """Of the cluster-scoped objects: profiles, classes, the policy."""
+
+
+PLAN = TypeAdapter(Plan)
+
+
+def dump_plan(plan: Plan) -> bytes:
+    """The plan as JSON, the same bytes for the same plan."""
+    return PLAN.dump_json(plan, by_alias=True, indent=1)

@@ -1,0 +1,199 @@
+"""Everything a decision is made from, at one moment: frozen, with the time in it, and nothing else.
+
+A snapshot turns into JSON and back without loss, so a decision can be made again offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
+from inferscale_operator.api.base import Condition
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.inference_service import InferenceServiceSpec
+from inferscale_operator.api.model_profile import ModelProfileSpec
+from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
+from inferscale_operator.api.service_class import ServiceClassSpec
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Resource(Generic[Spec]):
+    """A custom resource as it was read. `spec` is None when it cannot be used; `error` then says why."""
+
+    name: str
+    uid: str
+    generation: int
+    spec: Spec | None
+    error: str = ""
+    namespace: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    """Conditions in its status now."""
+
+
+class LoadState(StrEnum):
+    """What is known of the load of a service."""
+
+    OBSERVED = "Observed"
+    IDLE = "Idle"
+    """Fresh engine gauges, nothing running or waiting over the whole window, counters still."""
+    STALLED = "Stalled"
+    """Requests are running or waiting and the counters stand still."""
+    PARTIAL = "Partial"
+    """Some of the ready pods report; what they say was scaled up to all of them."""
+    UNKNOWN = "Unknown"
+    NOT_ASKED = "NotAsked"
+    """Prometheus was not asked: the snapshot is only good to take moves further."""
+
+
+@dataclass(frozen=True)
+class ObservedLoad:
+    """Load and latency of a service as Prometheus has it. Figures are None when not known."""
+
+    state: LoadState
+    message: str = ""
+    """Why it is not simply observed: for people, with the query that failed."""
+    arrival_rate: float | None = None
+    """Requests per minute."""
+    input_tokens: float | None = None
+    """Mean input tokens of a request."""
+    output_tokens: float | None = None
+    """Mean output tokens of a request."""
+    itl: float | None = None
+    """Mean inter-token latency, ms."""
+    ttft: float | None = None
+    """Mean time to first token, ms."""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node with accelerators."""
+
+    name: str
+    labels: Mapping[str, str]
+    allocatable: Mapping[str, int]
+    """Extended resources only (`nvidia.com/gpu`)."""
+    usable: bool
+    """Ready and schedulable."""
+
+
+@dataclass(frozen=True)
+class PodState:
+    """A pod that asks for accelerators or belongs to a Deployment in play, and has not finished."""
+
+    namespace: str
+    name: str
+    deployment: str | None
+    """Deployment that it belongs to, by its ReplicaSet."""
+    node: str | None
+    requests: Mapping[str, int]
+    """Extended resources only."""
+    ready: bool
+    terminating: bool
+
+
+@dataclass(frozen=True)
+class ReplicaSetState:
+    """A ReplicaSet of a Deployment."""
+
+    name: str
+    revision: int
+    desired: int
+    """Pods it should have (spec)."""
+    replicas: int
+    """Pods it has (status)."""
+    ready: int
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    """A Deployment that an InferenceService names."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    observed_generation: int
+    revision: int
+    """Of its newest ReplicaSet, from its annotation; 0 before the first."""
+    replicas: int
+    """Replicas that are asked for."""
+    ready_replicas: int
+    paused: bool
+    strategy: Mapping[str, Any]
+    pod_spec: Mapping[str, Any]
+    """Of the pod template: nodeSelector, tolerations, runtimeClassName and, of each container, name, image,
+    args, resources and those variables (with plain values) that a variant or the batch setting names."""
+    replica_sets: tuple[ReplicaSetState, ...] = ()
+    controller: str | None = None
+    """`kind/name` of a controlling owner, such as a KServe object."""
+    autoscaler: str | None = None
+    """Name of a HorizontalPodAutoscaler (KEDA makes one too) that scales it."""
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """An InferenceService with all that belongs to it."""
+
+    resource: Resource[InferenceServiceSpec]
+    load: ObservedLoad
+    deployment: DeploymentState | None = None
+    allocation: InferenceAllocationStatus | None = None
+    """What was recorded at earlier ticks."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.resource.namespace}/{self.resource.name}"
+
+
+@dataclass(frozen=True)
+class OrphanState:
+    """An InferenceAllocation with a move under way whose InferenceService is gone or going."""
+
+    namespace: str
+    name: str
+    allocation: InferenceAllocationStatus
+    deployment: DeploymentState | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The world at `time` (with a time zone)."""
+
+    time: datetime
+    policy: OptimizerPolicySpec = field(default_factory=OptimizerPolicySpec)
+    accelerator_profiles: tuple[Resource[AcceleratorProfileSpec], ...] = ()
+    model_profiles: tuple[Resource[ModelProfileSpec], ...] = ()
+    service_classes: tuple[Resource[ServiceClassSpec], ...] = ()
+    policies: tuple[Resource[OptimizerPolicySpec], ...] = ()
+    """As read; `policy` is what is in force."""
+    services: tuple[ServiceState, ...] = ()
+    orphans: tuple[OrphanState, ...] = ()
+    nodes: tuple[NodeState, ...] = ()
+    pods: tuple[PodState, ...] = ()
+
+
+SNAPSHOT = TypeAdapter(Snapshot)
+
+
+def dump_snapshot(snapshot: Snapshot) -> bytes:
+    """The snapshot as JSON, the same bytes for the same snapshot."""
+    return SNAPSHOT.dump_json(snapshot, by_alias=True, indent=1)
+
+
+def load_snapshot(data: bytes) -> Snapshot:
+    """A snapshot from its JSON.
+
+    Raises:
+        pydantic.ValidationError: the JSON is not a snapshot.
+    """
+    return SNAPSHOT.validate_json(data)

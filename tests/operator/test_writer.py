@@ -1,0 +1,168 @@
+"""When a status is worth a write, and what is written."""
+
+import math
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferscale_operator.api.inference_allocation import (
+    AllocationEntry,
+    InferenceAllocationStatus,
+    MoveSide,
+    MoveStatus,
+    MoveStep,
+)
+from inferscale_operator.kube import kinds
+from inferscale_operator.kube.writer import allocation_json, merged, needs_write, send_event
+from inferscale_operator.plan import EventNote, EventType, ObjectRef
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STATUS = {
+    "reason": "Optimal",
+    "message": "2 replicas at 24.1 ms",
+    "allocations": [{"accelerator": "h100", "desiredReplicas": 2, "observedItl": 24.1, "cost": 9.0}],
+    "load": {"state": "Observed", "arrivalRate": 60.5, "observedAt": "2026-03-01T12:00:00Z"},
+    "history": [{"time": "2026-03-01T12:00:00Z", "replicas": 2}],
+    "lastDecision": "2026-03-01T12:00:00Z",
+    "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "message": "24.1 ms"}],
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+json_objects = st.dictionaries(st.sampled_from("abcd"), json_values, max_size=4)
+
+
+def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
+    status: Any = deepcopy(STATUS)
+    inner = status
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = value
+    return status
+
+
+def test_a_status_that_did_not_change_is_never_written() -> None:
+    assert not needs_write(STATUS, deepcopy(STATUS), math.inf)
+
+
+def test_a_first_status_is_written_at_once() -> None:
+    assert needs_write({}, STATUS, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("reason",), "CapacityLimited"),
+        (("move",), {"step": "BringUp"}),
+        (("allocations", 0, "desiredReplicas"), 3),
+        (("allocations", 0, "accelerator"), "mi300x"),
+        (("load", "state"), "Unknown"),
+        (("conditions", 0, "status"), "False"),
+        (("conditions", 0, "reason"), "Starting"),
+    ],
+)
+def test_what_matters_is_written_at_once(path: tuple[str | int, ...], value: Any) -> None:
+    assert needs_write(STATUS, changed(path, value), 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("allocations", 0, "observedItl"), 25.0),
+        (("allocations", 0, "cost"), 9.1),
+        (("load", "arrivalRate"), 61),
+        (("message",), "2 replicas at 25.0 ms"),
+        (("conditions", 0, "message"), "25.0 ms"),
+        (("candidates",), [{"accelerator": "h100", "cost": 9}]),
+    ],
+)
+def test_figures_are_written_once_a_minute(path: tuple[str | int, ...], value: Any) -> None:
+    assert not needs_write(STATUS, changed(path, value), 59)
+    assert needs_write(STATUS, changed(path, value), 60)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("lastDecision",), "2026-03-01T12:01:00Z"),
+        (("load", "observedAt"), "2026-03-01T12:01:00Z"),
+        (("history",), []),
+    ],
+)
+def test_mere_times_are_written_every_few_minutes(path: tuple[str | int, ...], value: Any) -> None:
+    assert not needs_write(STATUS, changed(path, value), 239)
+    assert needs_write(STATUS, changed(path, value), 240)
+
+
+def test_a_merge_patch_removes_nulls_replaces_lists_and_merges_objects() -> None:
+    old = {"a": 1, "b": {"c": 2, "d": 3}, "e": [1, 2]}
+    assert merged(old, {"a": None, "b": {"d": None, "f": 4}, "e": [3]}) == {"b": {"c": 2, "f": 4}, "e": [3]}
+
+
+@settings(deadline=None)
+@given(json_objects, json_objects)
+def test_the_same_merge_patch_twice_changes_nothing_more(old: dict[str, Any], patch: dict[str, Any]) -> None:
+    once = merged(old, patch)
+    assert merged(once, patch) == once
+
+
+def test_a_recorded_move_keeps_the_nulls_of_its_template_and_drops_fields_that_are_not_set() -> None:
+    template = {"spec": {"nodeSelector": {"amd.com/gpu.product-name": None}}}
+    status = InferenceAllocationStatus(
+        allocations=(AllocationEntry(accelerator="h100"),),
+        move=MoveStatus(
+            step=MoveStep.BRING_UP,
+            source=MoveSide(accelerator="h100", replicas=8),
+            to=MoveSide(accelerator="mi300x", replicas=2),
+            started_at=NOW,
+            step_started_at=NOW,
+            prior_template=template,
+        ),
+    )
+    written = allocation_json(status)
+    assert written["move"]["priorTemplate"] == template
+    assert "maxBatch" not in written["allocations"][0]
+    assert "load" not in written
+    assert InferenceAllocationStatus.model_validate(written) == status
+
+
+class Posted:
+    """A client that keeps what it was to create."""
+
+    def __init__(self) -> None:
+        self.created: list[tuple[kinds.Kind, str | None, dict[str, Any]]] = []
+
+    def create(self, kind: kinds.Kind, namespace: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        self.created.append((kind, namespace, body))
+        return body
+
+
+def test_an_event_about_a_cluster_scoped_object_goes_to_the_default_namespace() -> None:
+    client = Posted()
+    ref = ObjectRef("AcceleratorProfile", "h100", "uid-h100")
+    send_event(client, ref, EventNote(EventType.WARNING, "NoNodes", "no node has it"), NOW)  # type: ignore[arg-type]
+    [(kind, namespace, body)] = client.created
+    assert (kind, namespace) == (kinds.EVENT, "default")
+    assert body["involvedObject"]["uid"] == "uid-h100"
+    assert (body["type"], body["reason"], body["source"]) == (
+        "Warning",
+        "NoNodes",
+        {"component": "inferscale"},
+    )
+    assert body["firstTimestamp"] == "2026-03-01T12:00:00Z"
+
+
+def test_a_message_that_is_too_long_for_an_event_is_cut() -> None:
+    client = Posted()
+    ref = ObjectRef("InferenceService", "chat", "uid-chat", "team")
+    send_event(client, ref, EventNote(EventType.NORMAL, "Scaled", "ä" * 2000), NOW)  # type: ignore[arg-type]
+    message = client.created[0][2]["message"]
+    assert len(message.encode()) <= 1024
+    assert message.endswith("…")
