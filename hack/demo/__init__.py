@@ -1,0 +1,1 @@
+"""The main job at work on a local cluster: `make demo`."""

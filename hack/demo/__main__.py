@@ -1,0 +1,191 @@
+"""Run the demo: `python -m demo [--keep] [--seconds N]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from demo import summary, watch
+from demo.world import HERE, NAMESPACE, World, build
+from localcluster.errors import ClusterError
+
+LENGTH_S = 290.0
+TABLE_EVERY_S = 30.0
+STYLES = {"ScaledUp": "green", "ScaledDown": "cyan", "MoveStarted": "magenta", "MoveReady": "magenta"} | {
+    "MoveCompleted": "magenta",
+    "MoveRolledBack": "red",
+    "MoveTimedOut": "red",
+}
+
+
+def main() -> int:
+    """Build, watch, sum up; 0 if everything that is promised was seen."""
+    arguments = _arguments()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    begun = time.time()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.time() - begun:6.1f}s[/] {text}")
+
+    # Ends like a Ctrl-C, so that the cluster is taken down on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    world = None
+    try:
+        world = build(arguments.name, None if arguments.keep else os.getpid(), say)
+        say(f"everything runs; Prometheus is at {world.prometheus_url}")
+        seen = _follow(console, world, arguments.seconds)
+        return _sum_up(console, world, seen)
+    except ClusterError as error:
+        console.print(f"[red]{error}[/]", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+    finally:
+        if world is not None and arguments.keep:
+            _leave(console, world)
+        elif world is not None:
+            world.cluster.down()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description="Inferscale at work on a local cluster.")
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    parser.add_argument("--name", default="demo", help="name of the cluster (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=LENGTH_S, help="how long to watch (%(default)s)")
+    return parser.parse_args()
+
+
+def _follow(console: Console, world: World, seconds: float) -> list[watch.Seen]:
+    """Show events as they come, and the allocations: at the bottom of a terminal, else now and then."""
+    story = yaml.safe_load((HERE / "story.yaml").read_text())
+    watcher = watch.Watch(world)
+    seen: list[watch.Seen] = []
+    next_table = 0.0
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while (now := time.time() - world.started_at) < seconds:
+            if world.operator_state() != "running":
+                log = world.cluster.log_file("operator").read_text().splitlines()
+                raise ClusterError("the operator ended:\n" + "\n".join(log[-25:]))
+            while story and story[0]["at"] <= now:
+                console.print(Text(f"{_clock(now)}  » {story.pop(0)['say']}", style="bold yellow"))
+            for event in watcher.events():
+                seen.append(event)
+                console.print(_line(event, world), soft_wrap=not console.is_terminal)
+            title = f"inferenceallocations at {_clock(now)}"
+            if console.is_terminal:
+                live.update(watch.table(watcher.allocations(), title), refresh=True)
+            elif now >= next_table:
+                console.print(watch.table(watcher.allocations(), title))
+                next_table = now + TABLE_EVERY_S
+            time.sleep(0.5)
+    console.print(watch.table(watcher.allocations(), f"inferenceallocations at {_clock(seconds)}"))
+    return seen
+
+
+def _line(event: watch.Seen, world: World) -> Text:
+    line = Text(f"{_clock(event.at.timestamp() - world.started_at)}  ")
+    line.append(f"{event.service:<7}", style="bold")
+    line.append(f" {event.reason:<18} ", style=STYLES.get(event.reason, "yellow"))
+    line.append(event.message)
+    return line
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(max(seconds, 0) // 60)}:{int(max(seconds, 0) % 60):02d}"
+
+
+def _sum_up(console: Console, world: World, seen: Iterable[watch.Seen]) -> int:
+    measured = summary.Measured(world.prometheus_url, world.started_at, time.time())
+    documents = [
+        d for f in sorted((HERE / "resources").glob("*.yaml")) for d in yaml.safe_load_all(f.read_text())
+    ]
+    console.print()
+    console.print(
+        summary.cost_table(
+            measured.accelerators(), _static(documents), {n: c for n, c, _ in _nodes(documents)}
+        )
+    )
+    console.print()
+    console.print(summary.attainment_table(measured.attainment(_objectives(documents))))
+    console.print()
+    promised = {
+        "a scale-up, after its debounce": lambda e: e.reason == "ScaledUp",
+        "a change of accelerator": lambda e: e.reason == "MoveCompleted",
+        "priority at work when accelerators run out": lambda e: (
+            "higher priority" in e.message
+            or (e.service == "drafts" and "short of" in e.message and e.reason == "MoveStarted")
+        ),
+        "a scale-down": lambda e: e.reason == "ScaledDown",
+    }
+    events = list(seen)
+    missing = 0
+    for what, is_it in promised.items():
+        found = next((e for e in events if is_it(e)), None)
+        missing += found is None
+        when = f"{_clock(found.at.timestamp() - world.started_at)} {found.service}" if found else "NOT SEEN"
+        console.print(f"  {'[green]✓[/]' if found else '[red]✗[/]'} {what}: {when}")
+    return 1 if missing else 0
+
+
+def _nodes(documents: list[dict[str, Any]]) -> list[tuple[str, float, dict[str, str]]]:
+    """Name, cost of an accelerator and labels of every node; a group of one node has the suffix -0."""
+    groups = json.loads((HERE / "nodes.json").read_text())
+    profiles = [d["spec"] for d in documents if d["kind"] == "AcceleratorProfile"]
+    return [
+        (f"{g['name']}-0", p["cost"], g["labels"])
+        for g in groups
+        for p in profiles
+        if p["nodeSelector"].items() <= g["labels"].items()
+    ]
+
+
+def _static(documents: list[dict[str, Any]]) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for deployment in (d for d in documents if d["kind"] == "Deployment"):
+        selector = deployment["spec"]["template"]["spec"]["nodeSelector"]
+        node = next(name for name, _, labels in _nodes(documents) if selector.items() <= labels.items())
+        held[node] = held.get(node, 0) + deployment["spec"]["replicas"]
+    return held
+
+
+def _objectives(documents: list[dict[str, Any]]) -> dict[str, summary.Objective]:
+    classes = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "ServiceClass"}
+    found = {}
+    for service in (d for d in documents if d["kind"] == "InferenceService"):
+        spec = service["spec"]
+        targets = next(m for m in classes[spec["serviceClass"]]["models"] if m["model"] == spec["model"])
+        found[service["metadata"]["name"]] = summary.Objective(
+            spec["serviceClass"], targets["itl"], targets["ttft"]
+        )
+    return found
+
+
+def _leave(console: Console, world: World) -> None:
+    kubectl = f"{world.cluster.tools['kubectl']} --kubeconfig={world.cluster.kubeconfig}"
+    console.print("\nEverything goes on running. To look around:")
+    for command in (
+        f"{kubectl} get inferenceallocations -n {NAMESPACE} -w",
+        f"{kubectl} describe ifs code -n {NAMESPACE}",
+        f"{kubectl} get deployments,pods -n {NAMESPACE} -o wide",
+        f"{kubectl} get accprof",
+        f"tail -f {world.cluster.log_file('operator')}",
+    ):
+        console.print(f"  {command}", soft_wrap=True)
+    console.print(f"  Prometheus: {world.prometheus_url}")
+    console.print(f"To end it:\n  hack/cluster down --name {world.cluster.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
