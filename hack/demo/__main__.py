@@ -20,7 +20,7 @@ from demo import summary, watch
 from demo.world import HERE, NAMESPACE, World, build
 from localcluster.errors import ClusterError
 
-LENGTH_S = 290.0
+LENGTH_S = 300.0
 TABLE_EVERY_S = 30.0
 STYLES = {"ScaledUp": "green", "ScaledDown": "cyan", "MoveStarted": "magenta", "MoveReady": "magenta"} | {
     "MoveCompleted": "magenta",
@@ -124,8 +124,7 @@ def _sum_up(console: Console, world: World, seen: Iterable[watch.Seen]) -> int:
         "a scale-up, after its debounce": lambda e: e.reason == "ScaledUp",
         "a change of accelerator": lambda e: e.reason == "MoveCompleted",
         "priority at work when accelerators run out": lambda e: (
-            "higher priority" in e.message
-            or (e.service == "drafts" and "short of" in e.message and e.reason == "MoveStarted")
+            e.service == "drafts" and "a higher priority needs" in e.message
         ),
         "a scale-down": lambda e: e.reason == "ScaledDown",
     }

@@ -62,7 +62,7 @@ def conditions(
             message=_cut(finding.message),
             last_transition_time=earlier[kind].last_transition_time
             if kind in earlier and earlier[kind].status is finding.status
-            else now,
+            else now.replace(microsecond=0),
             observed_generation=generation,
         )
         for kind, finding in findings.items()
