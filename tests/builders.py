@@ -154,7 +154,7 @@ def pods_of(state: DeploymentState, nodes: Sequence[NodeState], held: Mapping[st
     """The pods of a Deployment, each on the first node that has its labels and room beside what is held."""
     selector = state.pod_spec.get("nodeSelector", {}).items()
     asked: dict[str, int] = {}
-    for container in state.pod_spec["containers"]:
+    for container in state.pod_spec.get("containers", ()):
         for resource, amount in container.get("resources", {}).get("limits", {}).items():
             asked[resource] = asked.get(resource, 0) + int(amount)
     taken = dict(held)

@@ -194,6 +194,8 @@ def _service(
 ) -> ServiceState:
     if deployment is not None:
         names = _named_variables(record.resource.spec)
+        if allocation is not None:
+            names |= _moved_variables(allocation.status)
         deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, names))
     return ServiceState(
         resource=record.resource,
@@ -206,7 +208,7 @@ def _service(
 def _orphan(record: AllocationRecord, status: InferenceAllocationStatus, joined: _Joined) -> OrphanState:
     deployment = joined.deployments.get((record.namespace, record.deployment or ""))
     if deployment is not None:
-        deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, frozenset()))
+        deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, _moved_variables(status)))
     return OrphanState(record.namespace, record.name, status, deployment)
 
 
@@ -224,6 +226,14 @@ def _named_variables(spec: InferenceServiceSpec | None) -> frozenset[str]:
         return frozenset()
     names = {variable.name for variant in spec.variants for variable in variant.env}
     return frozenset(names | ({spec.batch.env} if spec.batch.env else set()))
+
+
+def _moved_variables(status: InferenceAllocationStatus | None) -> frozenset[str]:
+    """Variables that the move under way has changed: its service may no longer name them, or be gone."""
+    if status is None or status.move is None:
+        return frozenset()
+    containers = status.move.prior_template.get("containers") or ()
+    return frozenset(variable["name"] for container in containers for variable in container.get("env") or ())
 
 
 def _trimmed(pod_spec: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

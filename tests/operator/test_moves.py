@@ -220,10 +220,12 @@ def test_a_crash_at_any_point_changes_nothing_but_the_time(
     done = run(old, new, able, scarce=scarce, loses=lambda tick: tick in crashes)
     done.to_the_end(steps)
     assert done.least >= 1.0 or old == 0
-    if able >= new or (able and not old):
-        settled_on(done, "MI300X", min(able, new))
-    else:
+    if "MoveTimedOut" in done.reasons:
         settled_on(done, "H100", old)
+    else:
+        settled_on(done, "MI300X", min(able, new))
+    if able >= new and not crashes:
+        assert done.reasons == ["MoveReady", "MoveCompleted"]
 
 
 @settings(deadline=None, max_examples=60)
@@ -338,3 +340,36 @@ def test_the_time_for_coming_up_counts_from_the_step() -> None:
     assert [e.message for e in late.events] == [
         "h100 -> mi300x: 0 of 1 new replicas ready after 100 s: going back to h100"
     ]
+
+
+def test_a_roll_back_goes_on_until_everything_of_the_template_is_back() -> None:
+    engine = {
+        "name": "engine",
+        "image": "cuda",
+        "args": None,
+        "env": [{"name": "KEPT", "value": "1"}, {"name": "NEW", "$patch": "delete"}],
+        "resources": {"limits": {"nvidia.com/gpu": "1", "amd.com/gpu": None}},
+    }
+    back = {**PRIOR, "tolerations": None, "runtimeClassName": "nv", "containers": [engine]}
+    before = merged(pod_spec(runtimeClassName="nv"), {"containers": [{**engine, "env": [engine["env"][0]]}]})
+    move = a_move(2, 1, step=MoveStep.ROLL_BACK, prior_template=back)
+    settled = ModelDeployment(2).state()
+    assert look(move, replace(settled, pod_spec=before)).move is None
+    changes: list[dict[str, Any]] = [
+        {"tolerations": [{"operator": "Exists"}]},
+        {"runtimeClassName": None},
+        {"nodeSelector": {"pool": "m"}},
+        {"containers": [{"name": "engine", "image": "rocm"}]},
+        {"containers": [{"name": "engine", "args": ["-x"]}]},
+        {"containers": [{"name": "engine", "env": [{"name": "NEW", "value": "1"}]}]},
+        {"containers": [{"name": "engine", "env": [{"name": "KEPT", "value": "2"}]}]},
+        {"containers": [{"name": "engine", "resources": {"limits": {"amd.com/gpu": "1"}}}]},
+        {"containers": [{"name": "engine", "$patch": "delete"}]},
+    ]
+    for change in changes:
+        changed = merged(before, change)
+        done = look(move, replace(settled, pod_spec=changed))
+        assert done.patch is not None
+        spec = done.patch.body["spec"]["template"]["spec"]
+        if "$patch" not in str(change):
+            assert look(move, replace(settled, pod_spec=merged(changed, spec))).move is None

@@ -7,7 +7,18 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import NAMESPACE, NOW, deployment, model, node, performance, pod_spec, service, world
+from builders import (
+    NAMESPACE,
+    NOW,
+    deployment,
+    model,
+    node,
+    performance,
+    pod_spec,
+    service,
+    service_class,
+    world,
+)
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
     MoveSide,
@@ -244,8 +255,8 @@ def small_worlds(draw: st.DrawFn) -> tuple[Snapshot, dict[str, Intent]]:
             for u in (1, 2)
         ),
         service_classes=tuple(
-            replace(c, spec=None if c.spec is None else c.spec.model_copy(update={"models": both(c.spec)}))
-            for c in world().service_classes
+            service_class(name, priority, models=("m1", "m2"))
+            for priority, name in enumerate(("gold", "silver", "bronze"), start=1)
         ),
     )
     pods = tuple(p for p in snapshot.pods if p.node is not None or draw(st.booleans()))
@@ -261,11 +272,6 @@ def small_worlds(draw: st.DrawFn) -> tuple[Snapshot, dict[str, Intent]]:
             needed=draw(st.none() | st.integers(0, 5)),
         )
     return snapshot, wishes
-
-
-def both(spec: object) -> tuple[object, ...]:
-    targets = spec.models[0]  # type: ignore[attr-defined]
-    return tuple(targets.model_copy(update={"model": f"m{u}"}) for u in (1, 2))
 
 
 @settings(deadline=None, max_examples=150)

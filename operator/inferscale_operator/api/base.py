@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -87,7 +86,7 @@ class Condition(Schema):
     """One word for machines that says why."""
     message: Annotated[str, Field(max_length=32768)] = ""
     """A sentence for people that says why and what to do."""
-    last_transition_time: datetime
+    last_transition_time: AwareDatetime
     """When the status last changed."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """Generation of the object that the condition was derived from."""

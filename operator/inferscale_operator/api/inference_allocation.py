@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from inferscale_operator.api.base import ResourceName, Schema
 from inferscale_operator.api.constraints import Keyed
@@ -89,14 +88,14 @@ class LoadStatus(Schema):
     """Mean input tokens of a request."""
     output_tokens: float | None = None
     """Mean output tokens of a request."""
-    observed_at: datetime | None = None
+    observed_at: AwareDatetime | None = None
     """When the load was last known."""
 
 
 class Recommendation(Schema):
     """A past decision of the optimiser, kept for the stabilization windows."""
 
-    time: datetime
+    time: AwareDatetime
     """When it was made."""
     accelerator: str
     """AcceleratorProfile that was wanted."""
@@ -137,9 +136,9 @@ class MoveStatus(Schema):
     """What served before."""
     to: MoveSide
     """What will serve."""
-    started_at: datetime
+    started_at: AwareDatetime
     """When the move began."""
-    step_started_at: datetime
+    step_started_at: AwareDatetime
     """When the step began."""
     prior_strategy: dict[str, Any] = Field(default_factory=dict)
     """The owner's own rollout strategy, put back at the end."""
@@ -152,7 +151,7 @@ class FailedMove(Schema):
 
     accelerator: str
     """AcceleratorProfile that did not come up."""
-    time: datetime
+    time: AwareDatetime
     """When it was rolled back."""
     message: str
     """What was seen."""
@@ -187,7 +186,7 @@ class InferenceAllocationStatus(Schema):
     """The change of accelerator or batch that is under way."""
     failed_moves: Annotated[tuple[FailedMove, ...], Field(max_length=16)] = ()
     """Moves that were rolled back lately."""
-    last_decision: datetime | None = None
+    last_decision: AwareDatetime | None = None
     """When the figures were last decided, with known load."""
 
 
