@@ -481,6 +481,26 @@ def test_an_autoscaler_does_not_keep_from_advice() -> None:
     assert plan.allocation.allocations[0].desired_replicas == 4
 
 
+def test_metrics_and_the_deployment_are_blamed_each_for_its_own() -> None:
+    plan = only(world(service(observed=UNKNOWN, on=deployment(autoscaler="hpa"))))
+    assert condition(plan, "Applied")[1] == "AutoscalerPresent"
+    assert condition(plan, "MetricsAvailable")[1] == "MetricsUnknown"
+
+
+@pytest.mark.parametrize(("replicas", "patched"), [(0, 2), (1, 2), (2, None), (3, None)])
+def test_min_replicas_hold_whatever_is_known_of_the_load(replicas: int, patched: int | None) -> None:
+    plan = only(world(service(observed=UNKNOWN, min_replicas=2, on=deployment(replicas=replicas))))
+    assert (plan.patch.body["spec"]["replicas"] if plan.patch else None) == patched
+    assert [e.reason for e in plan.status.events if e.type == "Normal"] == (["ScaledUp"] if patched else [])
+
+
+def test_capacity_is_not_blamed_for_objectives_that_no_accelerator_meets() -> None:
+    hopeless = (service_class(itl=0.001),)
+    plan = only(world(service(observed=load(60)), service_classes=hopeless))
+    assert condition(plan, "Optimized")[0] == "False"
+    assert condition(plan, "CapacityLimited")[0] == "False"
+
+
 def test_references_of_profiles_and_classes_that_lead_nowhere_are_named_on_them() -> None:
     statuses = {(s.ref.kind, s.ref.name): s for s in decide(with_others()).statuses}
     found = statuses["ModelProfile", "bare"].status["conditions"][0]

@@ -206,12 +206,21 @@ def _service_plan(
     if found.spec.mode is Mode.PAUSED:
         return paused_plan(found, snapshot)
     if outlook is None:
-        return held_plan(found, guard(found) if applies(found.spec) else None, snapshot)
+        refusal = guard(found) if applies(found.spec) else None
+        return held_plan(found, refusal, _up_to_least(found, refusal), snapshot)
     if not applies(found.spec) or not outlook.grant.move:
         return decided_plan(found, outlook, _scaling(found, outlook.grant), None, snapshot)
     begun = _begin_move(found, outlook.grant, snapshot)
     advanced = _advance_move(found, begun, snapshot)
     return decided_plan(found, outlook, advanced.patch, advanced.move, snapshot)
+
+
+def _up_to_least(subject: Subject, refusal: Refusal | None) -> DeploymentPatch | None:
+    """A service whose load is not known loses nothing, and has its minReplicas all the same."""
+    least, here = subject.spec.min_replicas, subject.holding
+    if refusal is not None or here.replicas >= least:
+        return None
+    return _scaling(subject, Grant(here.accelerator, least, here.max_batch))
 
 
 def _scaling(subject: Subject, grant: Grant) -> DeploymentPatch | None:

@@ -12,7 +12,7 @@ from inferscale_operator.decide.formulate import served
 from inferscale_operator.decide.step import Grant, Intent
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState
-from inferscale_solver import Allocation, Decision, Outcome
+from inferscale_solver import Allocation, Decision, Rejection
 
 LOAD_REASONS = {
     LoadState.OBSERVED: "Observed",
@@ -65,14 +65,14 @@ def decided_findings(
 
 
 def held_findings(
-    subject: Subject, refusal: Refusal | None, reason: str, message: str, *, blind: bool
+    subject: Subject, refusal: Refusal | None, blind: Finding | None, reason: str, message: str
 ) -> dict[str, Finding]:
-    """A service that keeps what it has; `blind` when that is since its load is not known."""
+    """A service that keeps what it has; `blind` says why its load is not known, if it is not."""
     held = unknown("Held", message)
     return {
         **_common(subject.state),
         "ProfileValid": true("Valid"),
-        "MetricsAvailable": false(reason, message) if blind else _metrics(subject.state.load),
+        "MetricsAvailable": blind or _metrics(subject.state.load),
         "Optimized": held,
         "Applied": false(refusal.reason, refusal.message) if refusal is not None else held,
         "CapacityLimited": held,
@@ -187,7 +187,8 @@ def _capacity(outlook: Outlook) -> Finding:
     decision = outlook.decision
     if outlook.grant.short:
         return true("WaitingForCapacity", outlook.grant.short)
-    if decision.outcome in (Outcome.BEST_EFFORT, Outcome.UNSERVED):
+    lost = {candidate.rejection for candidate in decision.candidates}
+    if not served(decision) and lost & {Rejection.CAPACITY, Rejection.NODE_TOO_SMALL}:
         return true(decision.outcome.value, decision.reason)
     if decision.binding is not None and decision.binding.startswith("capacity:"):
         return true("CheaperIsExhausted", decision.reason)

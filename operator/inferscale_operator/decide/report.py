@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
     CandidateStatus,
@@ -43,6 +45,9 @@ from inferscale_solver import Allocation, Decision
 
 FAILED_MOVES_LIMIT = 16
 """Failed moves that a status takes."""
+
+
+_TOKENS_UNKNOWN = "no request has finished yet, so token lengths are not known"
 
 
 def decided_plan(
@@ -86,25 +91,41 @@ def decided_plan(
     return _service_plan(subject.state, status, findings, patch, said, snapshot, subject.accelerator)
 
 
-def held_plan(subject: Subject, refusal: Refusal | None, snapshot: Snapshot) -> ServicePlan:
-    """A service that keeps what it has: its load is not known, or its Deployment may not be touched."""
+def held_plan(
+    subject: Subject, refusal: Refusal | None, patch: DeploymentPatch | None, snapshot: Snapshot
+) -> ServicePlan:
+    """A service that keeps what it has: its load is not known, or its Deployment may not be touched.
+
+    Args:
+        subject: The service.
+        refusal: Why its Deployment may not be touched, if it may not.
+        patch: What brings it up to its minReplicas, which hold whatever the load; None: it has them.
+        snapshot: The world.
+    """
     load = subject.state.load
-    blind = known_load(subject) is None
-    reason, message = LOAD_REASONS[load.state], load.message
-    if blind and load.state not in (LoadState.STALLED, LoadState.UNKNOWN, LoadState.NOT_ASKED):
-        reason, message = "TokensUnknown", "no request has finished yet, so token lengths are not known"
-    if refusal is not None:
-        reason, message = refusal.reason, refusal.message
+    blind = None
+    if known_load(subject) is None:
+        blind = Finding(ConditionStatus.FALSE, LOAD_REASONS[load.state], load.message)
+        if load.state not in (LoadState.STALLED, LoadState.UNKNOWN, LoadState.NOT_ASKED):
+            blind = replace(blind, reason="TokensUnknown", message=_TOKENS_UNKNOWN)
+    cause = refusal or blind or Finding(ConditionStatus.FALSE, "Held")
+    message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"
+    entry = _held_entry(subject)
+    said: tuple[EventNote, ...] = ()
+    if patch is not None:
+        entry = entry.model_copy(update={"desired_replicas": subject.spec.min_replicas})
+        message = f"{patch.summary}, its minReplicas: {cause.message}"
+        said = (EventNote(EventType.NORMAL, "ScaledUp", message),)
     status = _recorded(subject.state).model_copy(
         update={
-            "reason": reason,
-            "message": f"holding {subject.deployment.replicas} on {subject.accelerator}: {message}",
-            "allocations": (_held_entry(subject),),
+            "reason": cause.reason,
+            "message": message,
+            "allocations": (entry,),
             "load": _load(subject, snapshot),
         }
     )
-    findings = held_findings(subject, refusal, reason, message, blind=blind)
-    return _service_plan(subject.state, status, findings, None, (), snapshot, subject.accelerator)
+    findings = held_findings(subject, refusal, blind, cause.reason, cause.message)
+    return _service_plan(subject.state, status, findings, patch, said, snapshot, subject.accelerator)
 
 
 def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> ServicePlan:
