@@ -877,8 +877,11 @@ def test_a_decision_never_fails_and_what_is_not_known_is_never_taken_for_nothing
         asked = replicas(found)
         if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.PARTIAL):
             assert asked is None or asked >= state.deployment.replicas
-        if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED):
-            assert found.patch is None
+        if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED) and found.patch is not None:
+            assert state.resource.spec is not None
+            least = state.resource.spec.min_replicas
+            assert found.patch.body == {"spec": {"replicas": least}}
+            assert least > state.deployment.replicas
         if state.resource.spec is not None and state.resource.spec.mode != "Apply":
             assert found.patch is None
         if asked == 0:
