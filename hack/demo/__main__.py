@@ -83,11 +83,12 @@ def _follow(console: Console, world: World, seconds: float) -> list[watch.Seen]:
             for event in watcher.events():
                 seen.append(event)
                 console.print(_line(event, world), soft_wrap=not console.is_terminal)
+            allocations = watcher.allocations()
             title = f"inferenceallocations at {_clock(now)}"
             if console.is_terminal:
-                live.update(watch.table(watcher.allocations(), title), refresh=True)
-            elif now >= next_table:
-                console.print(watch.table(watcher.allocations(), title))
+                live.update(watch.table(allocations, title), refresh=True)
+            elif allocations and now >= next_table:
+                console.print(watch.table(allocations, title))
                 next_table = now + TABLE_EVERY_S
             time.sleep(0.5)
     console.print(watch.table(watcher.allocations(), f"inferenceallocations at {_clock(seconds)}"))

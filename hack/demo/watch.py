@@ -49,15 +49,16 @@ class Watch:
         self._uids: set[str] = set()
 
     def events(self) -> list[Seen]:
-        """Events of InferenceServices that were not returned before, in order of time."""
+        """Events of InferenceServices that were not returned before, in the order in which they were sent."""
         found = []
-        for event in CoreV1Api(self._client).list_namespaced_event(NAMESPACE).items:
+        events = CoreV1Api(self._client).list_namespaced_event(NAMESPACE).items
+        for event in sorted(events, key=lambda e: int(e.metadata.resource_version)):
             if event.involved_object.kind != "InferenceService" or event.metadata.uid in self._uids:
                 continue
             self._uids.add(event.metadata.uid)
             at = event.first_timestamp or event.event_time or event.metadata.creation_timestamp
             found.append(Seen(at, event.involved_object.name, event.reason, event.message))
-        return sorted(found, key=lambda e: (e.at, e.service))
+        return found
 
     def allocations(self) -> list[dict[str, Any]]:
         """The InferenceAllocations, by name."""

@@ -47,10 +47,18 @@ class LoadState(StrEnum):
     STALLED = "Stalled"
     """Requests are running or waiting and the counters stand still."""
     PARTIAL = "Partial"
-    """Some of the ready pods report; what they say was scaled up to all of them."""
+    """Some of the ready pods report, and what they say was scaled up to all of them; or a part of the window
+    was not seen."""
     UNKNOWN = "Unknown"
+    STARTING = "Starting"
+    """Unknown since the pods have only just begun: they report, and have no rates yet."""
     NOT_ASKED = "NotAsked"
     """Prometheus was not asked: the snapshot is only good to take moves further."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a load to decide for."""
+        return self in (LoadState.OBSERVED, LoadState.IDLE, LoadState.PARTIAL)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,19 @@ def test_requests_that_make_no_progress_are_a_stall():
 
 
 def test_requests_at_a_pod_that_was_seen_for_a_part_of_the_window_are_no_stall():
-    assert load_of({"a": STALLED | {Query.COVERAGE: 1.0}}).state is LoadState.OBSERVED
+    assert load_of({"a": STALLED | {Query.COVERAGE: 1.0}}).state is LoadState.PARTIAL
+
+
+def test_a_window_that_was_seen_in_part_is_partial_as_its_rate_may_be_too_low():
+    load = load_of({"a": BUSY, "b": BUSY | {Query.COVERAGE: 0.0}})
+    assert load.state is LoadState.PARTIAL
+    assert load.message == "1 of 2 ready pods were sampled in a part of the last 120 s only, such as b"
+    assert load.arrival_rate == pytest.approx(240)
+
+
+def test_a_pod_that_is_younger_than_the_window_need_not_be_seen_in_all_of_it():
+    young = BUSY | {Query.COVERAGE: 0.0}
+    assert load_of({"a": young}, Workload("n", ready("a", seconds=119))).state is LoadState.OBSERVED
 
 
 def test_requests_without_a_finished_one_are_observed_without_token_lengths():
@@ -236,9 +248,9 @@ def test_a_service_whose_samples_are_old_is_unknown_and_says_how_old():
     )
 
 
-def test_a_service_whose_only_pod_has_no_rate_yet_is_unknown():
+def test_a_service_whose_only_pod_has_no_rate_yet_is_starting():
     load = load_of({"a": NEWBORN}, Workload("n", ready("a", seconds=5)))
-    assert load.state is LoadState.UNKNOWN
+    assert load.state is LoadState.STARTING
     assert "rate of vllm:request_success_total over 120 s yet" in load.message
 
 

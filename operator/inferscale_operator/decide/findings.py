@@ -20,6 +20,7 @@ LOAD_REASONS = {
     LoadState.STALLED: "EngineStalled",
     LoadState.PARTIAL: "PartlyReported",
     LoadState.UNKNOWN: "MetricsUnknown",
+    LoadState.STARTING: "Starting",
     LoadState.NOT_ASKED: "MetricsUnknown",
 }
 
@@ -158,7 +159,7 @@ def _common(state: ServiceState) -> dict[str, Finding]:
 
 
 def _metrics(load: ObservedLoad) -> Finding:
-    if load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.NOT_ASKED):
+    if not load.state.known:
         return false(LOAD_REASONS[load.state], load.message)
     return true(LOAD_REASONS[load.state], load.message)
 

@@ -48,7 +48,7 @@ def known_load(subject: Subject) -> Load | None:
     Token lengths are those last known while nothing finishes.
     """
     load = subject.state.load
-    if load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.NOT_ASKED) or load.arrival_rate is None:
+    if not load.state.known or load.arrival_rate is None:
         return None
     figures = (load.arrival_rate, load.input_tokens, load.output_tokens)
     if not all(0 <= figure <= MOST for figure in figures if figure is not None):

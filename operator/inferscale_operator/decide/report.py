@@ -106,7 +106,7 @@ def held_plan(
     blind = None
     if known_load(subject) is None:
         blind = Finding(ConditionStatus.FALSE, LOAD_REASONS[load.state], load.message)
-        if load.state not in (LoadState.STALLED, LoadState.UNKNOWN, LoadState.NOT_ASKED):
+        if load.state.known:
             blind = replace(blind, reason="TokensUnknown", message=_TOKENS_UNKNOWN)
     cause = refusal or blind or Finding(ConditionStatus.FALSE, "Held")
     message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"

@@ -146,7 +146,7 @@ def _load(report: _Report) -> ObservedLoad:
         return ObservedLoad(LoadState.UNKNOWN, _silence(report))
     if not any(pod.name in values[Query.ARRIVALS] for pod in reporting):
         return ObservedLoad(
-            LoadState.UNKNOWN,
+            LoadState.STARTING,
             f"none of the {len(reporting)} pods that report has a rate of vllm:request_success_total "
             f"over {report.settings.window_seconds} s yet",
         )
@@ -174,6 +174,12 @@ def _state(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -
     if overdue:
         return LoadState.PARTIAL, (
             f"{len(overdue)} of {len(report.workload.ready)} ready pods do not report, such as {min(overdue)}"
+        )
+    half_seen = [pod.name for pod in reporting if not _seen_throughout(pod, report)]
+    if half_seen:
+        return LoadState.PARTIAL, (
+            f"{len(half_seen)} of {len(report.workload.ready)} ready pods were sampled in a part of the last "
+            f"{window} s only, such as {min(half_seen)}"
         )
     if not _still(report, reporting):
         return LoadState.OBSERVED, ""
@@ -232,11 +238,19 @@ def _mean(report: _Report, total: Query, count: Query, scale: float = 1.0) -> fl
 
 def _still(report: _Report, reporting: list[ReadyPod]) -> bool:
     """Whether no counter moved in the window, and all of the window was seen at every pod that reports."""
-    progress, coverage = report.values[Query.PROGRESS], report.values[Query.COVERAGE]
-    # One of the steps after the first may be without: the interval of scrapes can be longer than a step.
-    enough = COVERAGE_STEPS - 2
-    seen = all(pod.name in progress and coverage.get(pod.name, 0) >= enough for pod in reporting)
+    progress = report.values[Query.PROGRESS]
+    seen = all(pod.name in progress and _covered(pod, report) for pod in reporting)
     return seen and not any(progress.values())
+
+
+def _seen_throughout(pod: ReadyPod, report: _Report) -> bool:
+    """Whether all of the time that it was ready for in the window was seen."""
+    return _ready_seconds(pod, report) < report.settings.window_seconds or _covered(pod, report)
+
+
+def _covered(pod: ReadyPod, report: _Report) -> bool:
+    # One of the steps after the first may be without: the interval of scrapes can be longer than a step.
+    return report.values[Query.COVERAGE].get(pod.name, 0) >= COVERAGE_STEPS - 2
 
 
 def _absurdity(load: ObservedLoad, report: _Report) -> str:

@@ -30,7 +30,8 @@ class Query(StrEnum):
     SAMPLED = "time of the newest sample"
     """Unix seconds."""
     COVERAGE = "coverage of the window"
-    """How many of the window's steps after the first brought a new sample; see `COVERAGE_STEPS`."""
+    """How many of the window's steps after the first brought a new sample, see `COVERAGE_STEPS`; 0 when there
+    is none in its first quarter."""
     INPUT_TOKENS_SUM = "sum of input tokens"
     INPUT_TOKENS_COUNT = "count of input tokens"
     OUTPUT_TOKENS_SUM = "sum of output tokens"
@@ -88,6 +89,10 @@ def queries(settings: MetricsSettings) -> dict[Query, str]:
     # A step of whole milliseconds: the shortest windows have steps below a second.
     steps = f"{window}:{settings.window_seconds * 1000 // COVERAGE_STEPS}ms"
     running, waiting = (f"{metric}{matchers}" for metric in IN_FLIGHT_METRICS)
+    # Where samples begin later, after an outage of Prometheus perhaps, `rate` spreads what came in a part of
+    # the window over all of it.
+    first_quarter = f"timestamp({running} offset {settings.window_seconds * 750}ms)"
+    begun = f"{first_quarter} > bool (time() - {settings.window_seconds})"
 
     def aggregate(operator: str, expression: str) -> str:
         return f"{operator} by ({settings.namespace_label}, {settings.pod_label}) ({expression})"
@@ -114,7 +119,7 @@ def queries(settings: MetricsSettings) -> dict[Query, str]:
         ),
         # The oldest of a pod's engines: a pod whose engines do not all report does not report.
         Query.SAMPLED: aggregate("min", f"timestamp({running})"),
-        Query.COVERAGE: aggregate("min", f"changes(timestamp({running})[{steps}])"),
+        Query.COVERAGE: aggregate("min", f"changes(timestamp({running})[{steps}]) * ({begun})"),
     }
     for (total, count), metric in _HISTOGRAMS.items():
         result[total] = rate(f"{metric}_sum")
