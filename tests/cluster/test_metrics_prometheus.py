@@ -82,6 +82,8 @@ EXPORTED = (
     server("idle", finished=still(40), running=still(0)),
     server("idle-after-a-gap", finished=still(40), running=still(0), times=range(-HISTORY, -179, INTERVAL)),
     server("idle-after-a-gap", finished=still(40), running=still(0), times=range(-45, 1, INTERVAL)),
+    server("half-seen", finished=growing(2), running=still(4), times=range(-HISTORY, -179, INTERVAL)),
+    server("half-seen", finished=growing(2), running=still(4), times=range(-75, 1, INTERVAL)),
     server("briefly-busy", finished=still(40), running=lambda at: float(at == -60)),
     server("stalled", finished=still(40), running=still(3), waiting=still(2)),
     server("generating", finished=still(40), running=still(3), generated=growing(30)),
@@ -185,7 +187,13 @@ def test_a_server_without_requests_in_the_whole_window_is_idle(prometheus):
 
 @pytest.mark.parametrize("pod", ["idle-after-a-gap", "briefly-busy"])
 def test_a_server_is_not_idle_when_it_was_busy_or_unseen_in_a_part_of_the_window(prometheus, pod):
-    assert load_of(prometheus, pod).state is LoadState.OBSERVED
+    assert load_of(prometheus, pod).state in (LoadState.OBSERVED, LoadState.PARTIAL)
+
+
+def test_a_rate_over_a_window_whose_beginning_was_not_seen_is_partial(prometheus):
+    load = load_of(prometheus, "half-seen")
+    assert load.state is LoadState.PARTIAL
+    assert load.arrival_rate < 0.8 * 120
 
 
 def test_requests_without_progress_are_a_stall(prometheus):
@@ -239,7 +247,7 @@ def test_a_first_burst_at_a_young_pod_counts_as_the_requests_that_it_is(promethe
 
 def test_a_single_sample_is_no_rate(prometheus):
     load = load_of(prometheus, "newborn", ready_for=1)
-    assert load.state is LoadState.UNKNOWN
+    assert load.state is LoadState.STARTING
     assert "has a rate" in load.message
 
 
