@@ -26,6 +26,10 @@ test-all: $(BIN)/.ready tools ## Run the tests, with the long ones
 test-fast: $(BIN)/.ready ## Run the tests that need no cluster
 	$(BIN)/pytest -m "not cluster and not full" $(ARGS)
 
+.PHONY: bench
+bench: $(BIN)/.ready ## Print benchmark figures; ARGS="comparison" for one section, ARGS="-o json" for machines
+	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=hack $(BIN)/python -m bench $(ARGS)
+
 .PHONY: check
 check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up to date
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from inferscale_solver import (
     SaturationPolicy,
     Service,
     Settings,
+    Solver,
     Targets,
 )
 
@@ -54,11 +55,12 @@ def problem(
     policy: SaturationPolicy = SaturationPolicy.NONE,
     delayed: bool = False,
     nodes: Mapping[str, tuple[int, ...]] | None = None,
+    solver: Solver = Solver.GREEDY,
     **settings: Any,
 ) -> Problem:
     return Problem(
         services=services,
         profiles=profiles,
         capacity=None if units is None else Capacity(units, nodes or {}),
-        settings=Settings(saturation_policy=policy, delayed_best_effort=delayed, **settings),
+        settings=Settings(saturation_policy=policy, delayed_best_effort=delayed, solver=solver, **settings),
     )

@@ -117,7 +117,13 @@ class _Actor:
             record = self._marked(record, plan.patch)
         if not (ending and plan.patch):
             record = self._recorded(record, plan.allocation)
-        refusal = self._patched(plan.key, plan.patch)
+        try:
+            refusal = self._patched(plan.key, plan.patch)
+        except ApiError as error:
+            if moving and error.conflict:
+                # The next decision finds the step on record already, and would not tell of it.
+                self.report(plan.status)
+            raise
         if refusal is None and ending and plan.patch:
             record = self._recorded(record, plan.allocation)
         if refusal is None and not moving:

@@ -16,6 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from inferscale_operator.application import make_app, serve
+from inferscale_operator.commands.analyze import analyze
+from inferscale_operator.commands.estimate import estimate
+from inferscale_operator.commands.fit import fit
+from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.decide import decide
 from inferscale_operator.errors import UsageError
 from inferscale_operator.plan import Plan, ServicePlan, dump_plan
@@ -99,6 +103,11 @@ def replay(snapshot: Path, output: str) -> None:
         sys.exit(DIFFERENT)
 
 
+commands.add_command(analyze)
+commands.add_command(estimate)
+commands.add_command(fit)
+
+
 def configure_logging(settings: Settings) -> None:
     """Log to stderr as the settings say; of kopf only what went wrong, unless everything is asked for."""
     if settings.log_format is LogFormat.JSON:
@@ -161,6 +170,9 @@ def _read(path: Path) -> Snapshot:
             f"{path} is no recorded snapshot: {where}: {first['msg']}. "
             "Give a file that `inferscale run --record FOLDER` wrote (….snapshot.json)."
         ) from error
+
+
+commands.add_command(plan_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

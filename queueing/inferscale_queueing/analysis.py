@@ -1,6 +1,8 @@
 """Analysis of one replica of every candidate at a given arrival rate."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,13 @@ from inferscale_queueing.arrays import (
 )
 from inferscale_queueing.chain import UNBOUNDED, Chain, blocks, from_service_rates
 from inferscale_queueing.latency import LatencyModel
+from inferscale_queueing.variability import Variability, aligned
 from inferscale_queueing.waiting import Rule, mean_multiple, percentiles, quantile_time
 
 # A rate of 0 stands for the limit of a rate that goes to 0: one request alone in the replica.
 _SMALLEST_RATE = 1e-300
+# Shares below it are nobody; dividing by them leaves the range of floats.
+_SMALLEST_SHARE = 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +70,27 @@ class Analysis:
     stable: BoolArray
 
 
+class Part(NamedTuple):
+    """Some of C candidates with their chains built.
+
+    Attributes:
+        rows: which of the candidates they are.
+        latency: their latency.
+        chain: their chains.
+    """
+
+    rows: IntArray
+    latency: LatencyModel
+    chain: Chain
+
+
 def analyze(
     latency: LatencyModel,
     max_batch: npt.ArrayLike,
     arrival_rate: npt.ArrayLike,
     *,
     queue_limit: npt.ArrayLike = UNBOUNDED,
+    variability: Variability | None = None,
 ) -> Analysis:
     """Analyse one replica of every candidate as a birth–death chain with service rates μ(n) = n/S(n).
 
@@ -81,6 +101,8 @@ def analyze(
             request that is alone.
         queue_limit: Q, places in the queue beyond the batch, shape (C,), ≥ 0 or `UNBOUNDED`. The overload
             of a finite queue is answered with its blocking.
+        variability: COVs of arrivals and lengths, to correct the wait and what depends on it; blocking and
+            the batch stay as they are.
 
     Returns:
         The figures, each of shape (C,).
@@ -89,17 +111,10 @@ def analyze(
         ValueError: a value out of range, or inputs of different lengths.
     """
     rates = float_candidates("arrival_rate", arrival_rate, at_least=0)
-    latency, batches, limits = align(latency, max_batch, queue_limit, arrival_rate=rates.size)
+    others = {} if variability is None else {"variability": variability.arrival_cov.size}
+    latency, batches, limits = align(latency, max_batch, queue_limit, arrival_rate=rates.size, **others)
     rates = np.broadcast_to(rates, batches.shape)
-    figures = {field.name: np.empty(batches.size) for field in fields(Analysis) if field.name != "stable"}
-    stable = np.empty(batches.size, dtype=np.bool_)
-    for rows in blocks(batches):
-        model = latency.take(rows)
-        part = evaluate(model, build(model, batches[rows], limits[rows]), rates[rows])
-        stable[rows] = part.stable
-        for name, values in figures.items():
-            values[rows] = getattr(part, name)
-    return Analysis(**figures, stable=stable)
+    return evaluate_parts(parts(latency, batches, limits), rates, aligned(variability, batches.size))
 
 
 def wait_quantile(
@@ -110,6 +125,7 @@ def wait_quantile(
     *,
     queue_limit: npt.ArrayLike = UNBOUNDED,
     rule: Rule = "exact",
+    variability: Variability | None = None,
 ) -> Array:
     """The wait in ms that a share of the accepted requests does not exceed; infinite where unstable.
 
@@ -122,6 +138,7 @@ def wait_quantile(
         quantile: q in (0, 1), shape (C,); 0 or NaN asks for the mean.
         queue_limit: Q, places in the queue beyond the batch, shape (C,), ≥ 0 or `UNBOUNDED`.
         rule: how the quantile is found.
+        variability: COVs of arrivals and lengths, which the rule `exact` corrects for; the others do not.
 
     Returns:
         W_q in ms, shape (C,).
@@ -131,28 +148,36 @@ def wait_quantile(
     """
     shares = percentiles("quantile", quantile)
     rates = float_candidates("arrival_rate", arrival_rate, at_least=0)
+    variability = variability if rule == "exact" else None
+    others = {} if variability is None else {"variability": variability.arrival_cov.size}
     latency, batches, limits = align(
-        latency, max_batch, queue_limit, arrival_rate=rates.size, quantile=shares.size
+        latency, max_batch, queue_limit, arrival_rate=rates.size, quantile=shares.size, **others
     )
+    variability = aligned(variability, batches.size)
     shares, rates = np.broadcast_to(shares, batches.shape), np.broadcast_to(rates, batches.shape)
-    analysis = analyze(latency, batches, rates, queue_limit=limits)
+    analysis = analyze(latency, batches, rates, queue_limit=limits, variability=variability)
     waits = analysis.wait * mean_multiple(shares, rule)
     if rule == "exact":
         exact = np.flatnonzero((shares > 0) & (rates > 0) & analysis.stable)
         full_rate = full_batch_rate(latency, batches)[exact]
         places = np.where(limits[exact] == UNBOUNDED, np.inf, limits[exact])
         ratio = rates[exact] / full_rate
-        waits[exact] = quantile_time(shares[exact], analysis.p_wait[exact], ratio, places) / full_rate
+        times = quantile_time(shares[exact], analysis.p_wait[exact], ratio, places)
+        stretch = 1.0 if variability is None else variability.stretch[exact]
+        waits[exact] = stretch * times / full_rate
     return waits
 
 
-def evaluate(latency: LatencyModel, chain: Chain, arrival_rate: Array) -> Analysis:
+def evaluate(
+    latency: LatencyModel, chain: Chain, arrival_rate: Array, variability: Variability | None = None
+) -> Analysis:
     """Analyse candidates whose chain is built already.
 
     Args:
         latency: the latency of C candidates.
         chain: their chains.
         arrival_rate: λ of one replica, requests/ms, shape (C,), ≥ 0.
+        variability: COVs of their traffic, shape (C,); None where there is nothing to correct.
 
     Returns:
         The figures, each of shape (C,).
@@ -169,7 +194,7 @@ def evaluate(latency: LatencyModel, chain: Chain, arrival_rate: Array) -> Analys
     concurrency = np.clip(np.where(np.isnan(inverse), in_service, inverse), 0.0, chain.max_batch)
     prefill = np.where(stable, latency.prefill(concurrency), np.nan)
     in_system = np.where(stable, in_service + in_queue, np.inf)
-    return Analysis(
+    analysis = Analysis(
         arrival_rate=arrival_rate,
         throughput=np.where(stable, arrival_rate * masses.accepted, np.nan),
         blocking=np.where(stable, masses.refused, np.nan),
@@ -187,6 +212,48 @@ def evaluate(latency: LatencyModel, chain: Chain, arrival_rate: Array) -> Analys
         p_wait=np.where(stable, masses.waiting, np.nan),
         stable=stable,
     )
+    return analysis if variability is None else _vary(analysis, chain, rate, variability)
+
+
+def evaluate_parts(
+    built: Iterable[Part], arrival_rate: Array, variability: Variability | None = None
+) -> Analysis:
+    """Analyse candidates part by part.
+
+    Args:
+        built: all C candidates, see `parts`.
+        arrival_rate: λ of one replica, requests/ms, shape (C,), ≥ 0.
+        variability: COVs of their traffic, shape (C,); None where there is nothing to correct.
+
+    Returns:
+        The figures, each of shape (C,).
+    """
+    count = arrival_rate.size
+    figures = {field.name: np.empty(count) for field in fields(Analysis) if field.name != "stable"}
+    stable = np.empty(count, dtype=np.bool_)
+    for part in built:
+        varied = None if variability is None else variability.take(part.rows)
+        found = evaluate(part.latency, part.chain, arrival_rate[part.rows], varied)
+        stable[part.rows] = found.stable
+        for name, values in figures.items():
+            values[part.rows] = getattr(found, name)
+    return Analysis(**figures, stable=stable)
+
+
+def parts(latency: LatencyModel, max_batch: IntArray, queue_limit: IntArray) -> Iterator[Part]:
+    """Build the chains of C candidates one block of bounded memory after the other.
+
+    Args:
+        latency: the latency of C candidates.
+        max_batch: N, shape (C,), ≥ 1.
+        queue_limit: Q, shape (C,), ≥ 0 or `UNBOUNDED`.
+
+    Yields:
+        The parts; every candidate is in one of them.
+    """
+    for rows in blocks(max_batch):
+        model = latency.take(rows)
+        yield Part(rows, model, build(model, max_batch[rows], queue_limit[rows]))
 
 
 def build(latency: LatencyModel, max_batch: IntArray, queue_limit: IntArray) -> Chain:
@@ -233,3 +300,24 @@ def align(
     if known != count:
         latency = latency.take(np.zeros(count, dtype=np.int64))
     return latency, np.broadcast_to(batches, (count,)), np.broadcast_to(limits, (count,))
+
+
+def _vary(analysis: Analysis, chain: Chain, rate: Array, variability: Variability) -> Analysis:
+    """The analysis with its wait, and what follows from it, corrected for the COVs."""
+    waits = analysis.p_wait > _SMALLEST_SHARE
+    rows = np.flatnonzero(~variability.markovian & analysis.stable & waits)
+    varied = variability.take(rows)
+    p_wait, wait = analysis.p_wait.copy(), analysis.wait.copy()
+    p_wait[rows] = chain.take(rows).waiting_share(rate[rows], varied.peakedness)
+    wait[rows] = wait[rows] / analysis.p_wait[rows] * p_wait[rows] * varied.stretch
+    in_queue = analysis.in_queue.copy()
+    in_queue[rows] = analysis.throughput[rows] * wait[rows]
+    return replace(
+        analysis,
+        p_wait=p_wait,
+        wait=wait,
+        in_queue=in_queue,
+        in_system=np.where(analysis.stable, analysis.in_service + in_queue, np.inf),
+        response_time=np.where(analysis.stable, analysis.service_time + wait, np.inf),
+        ttft=np.where(analysis.stable, wait + analysis.prefill, np.inf),
+    )

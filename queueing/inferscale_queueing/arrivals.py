@@ -1,4 +1,4 @@
-"""Random traffic: when requests arrive and how many tokens they carry."""
+"""Traffic: when requests arrive and how many tokens they carry, drawn or as recorded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,3 +81,49 @@ class Lengths:
             drawn = np.full(count, self.mean)
         whole = np.floor(drawn + rng.random(count)).astype(np.int64)
         return np.maximum(whole, minimum)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Requests as they were recorded, or drawn by `draw`; arrays of shape (R,).
+
+    Attributes:
+        arrival_ms: When each arrives, ms, not decreasing.
+        input_tokens: Its input tokens, >= 0.
+        output_tokens: Its output tokens, >= 1.
+
+    Raises:
+        ValueError: arrays of different lengths, times that go back, or counts out of range.
+    """
+
+    arrival_ms: NDArray[np.float64]
+    input_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        sizes = {name: np.size(getattr(self, name)) for name in self.__dataclass_fields__}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"a trace needs one value per request in each column, got {sizes}")
+        for name, kind in (("arrival_ms", float), ("input_tokens", int), ("output_tokens", int)):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
+        back = np.flatnonzero(~(np.diff(self.arrival_ms, prepend=self.arrival_ms[:1]) >= 0))
+        for name, wrong, wanted in (
+            ("arrival_ms", back, "a time not before the one in front of it"),
+            ("input_tokens", np.flatnonzero(self.input_tokens < 0), "at least 0"),
+            ("output_tokens", np.flatnonzero(self.output_tokens < 1), "at least 1"),
+        ):
+            if wrong.size:
+                value = getattr(self, name)[wrong[0]]
+                raise ValueError(f"{name}[{wrong[0]}] of the trace is {value}; it must be {wanted}")
+
+
+def draw(
+    arrivals: Arrivals, input_tokens: Lengths, output_tokens: Lengths, requests: int, seed: int
+) -> Trace:
+    """Draw `requests` requests; the same seed draws the same."""
+    rng = np.random.default_rng(seed)
+    return Trace(
+        arrivals.times(requests, rng),
+        input_tokens.sample(requests, rng),
+        output_tokens.sample(requests, rng, minimum=1),
+    )

@@ -21,6 +21,7 @@ UNBOUNDED = -1
 """The queue limit of a queue that refuses nobody."""
 
 _BLOCK_CELLS = 1 << 17
+_LARGEST_LOG = 600.0
 
 
 class Tail(NamedTuple):
@@ -171,6 +172,30 @@ class Chain:
             ),
             in_queue=full * tail.moment / total,
         )
+
+    def waiting_share(self, arrival_rate: Array, peakedness: Array) -> Array:
+        """P_w, the share of accepted arrivals that find no place, if the chain scattered more or less.
+
+        Args:
+            arrival_rate: λ, shape (C,), in 1/ms, > 0.
+            peakedness: z, shape (C,), > 0: every π(n) is replaced by π(n)^(1/z), which gives the number in
+                the batch about z times its variance.
+
+        Returns:
+            Shape (C,), meaningless where `stable` is false.
+        """
+        power = 1 / peakedness
+        flatter = Chain(
+            self.full_rate,
+            self.max_batch,
+            self.places,
+            self.log_partial * power[:, np.newaxis],
+            self.log_full * power,
+        )
+        log_ratio = np.log(arrival_rate / self.full_rate) * power
+        # Neither a rate of nearly nothing nor one of nearly everything may leave the range of floats.
+        ratio = np.exp(np.clip(log_ratio, -_LARGEST_LOG, _LARGEST_LOG))
+        return flatter.masses(self.full_rate * ratio).waiting
 
 
 def from_service_rates(service_rates: Array, max_batch: IntArray, queue_limit: IntArray) -> Chain:

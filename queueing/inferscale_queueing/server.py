@@ -5,67 +5,20 @@ included) holds a slot for P(n) = gamma + delta·in·n ms of prefill while the o
 its first token at the end of that and joins the iteration whose start is nearest, so that on average it
 neither gains nor loses time. An iteration that starts with n slots held takes T(n) = alpha + beta·n ms and
 gives every decoding request one token. Iterations between which nobody enters or leaves are one event.
+
+In the mode `stall` no iteration runs while a prefill does: the requests admitted at the end of an iteration
+go through their prefills side by side, and the next iteration starts when the last of them is done.
 """
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Literal
 
+from inferscale_queueing.request import Completion, Recorder, Request
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request: its arrival in ms and its token counts; `id` is the caller's."""
-
-    arrival_ms: float
-    input_tokens: int
-    output_tokens: int
-    id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What became of a request: when it was admitted, gave its first token, gave its last.
-
-    All times in ms on the clock of its arrival.
-    """
-
-    request: Request
-    admitted_ms: float
-    first_token_ms: float
-    finished_ms: float
-
-    @property
-    def wait_ms(self) -> float:
-        """Time from arrival to admission into the batch."""
-        return self.admitted_ms - self.request.arrival_ms
-
-    @property
-    def ttft_ms(self) -> float:
-        """Time from arrival to the first token."""
-        return self.first_token_ms - self.request.arrival_ms
-
-    @property
-    def response_ms(self) -> float:
-        """Time from arrival to the last token."""
-        return self.finished_ms - self.request.arrival_ms
-
-    @property
-    def itl_ms(self) -> float:
-        """Mean time between its tokens; nan for a single token."""
-        gaps = self.request.output_tokens - 1
-        return (self.finished_ms - self.first_token_ms) / gaps if gaps else math.nan
-
-
-class Recorder(Protocol):
-    """Learns of tokens at the time they are given, not only when their request is complete."""
-
-    def first_token(self, request: Request, at_ms: float) -> None:
-        """The first token of a request was given at `at_ms`."""
-
-    def token_gaps(self, gap_ms: float, count: int) -> None:
-        """`count` further tokens were given, each `gap_ms` after the one before it in its request."""
+PrefillMode = Literal["concurrent", "stall"]
+"""What the decoding requests do while others are in prefill: go on, or stand still until the last is done."""
 
 
 class _Slot:
@@ -101,6 +54,7 @@ class Server:
         queue_limit: Largest number of requests that wait while the batch is full; None is unbounded.
         start_ms: The clock at the start.
         decode_only: No prefill: every token, the first too, takes one iteration.
+        prefill: Whether the others go on decoding during a prefill.
         recorder: Is told of every token.
     """
 
@@ -115,6 +69,7 @@ class Server:
         start_ms: float = 0.0,
         *,
         decode_only: bool = False,
+        prefill: PrefillMode = "concurrent",
         recorder: Recorder | None = None,
     ) -> None:
         for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("delta", delta)):
@@ -132,6 +87,7 @@ class Server:
         self._max_batch = max_batch
         self._queue_limit = math.inf if queue_limit is None else queue_limit
         self._decode_only = decode_only
+        self._stalls = prefill == "stall"
         self._recorder = recorder
 
         self._now = start_ms
@@ -148,6 +104,7 @@ class Server:
         self._run_iteration = 0
         self._iteration_ms = 0.0
         self._counted = 0
+        self._pause_ms = 0.0  # the batch stood still for this long since its last iteration
         self._fresh: list[tuple[int, _Slot]] = []  # with the iteration of their first token here
         self._completed: list[Completion] = []
 
@@ -214,7 +171,7 @@ class Server:
             raise ValueError(f"the clock is at {self._now} ms and cannot go back to {until_ms} ms")
         self._run(until_ms)
         self._now = until_ms if until_ms < math.inf else self._event_ms
-        if self._decoding:
+        if self._decoding and not self._stopped:
             self._count_tokens(self._iterations_by(self._now))
         completed, self._completed = self._completed, []
         return completed
@@ -239,6 +196,10 @@ class Server:
         self._left = False
         return sorted(requests, key=lambda request: (request.arrival_ms, request.id))
 
+    @property
+    def _stopped(self) -> bool:
+        return self._stalls and bool(self._prefilling)
+
     def _run(self, until_ms: float) -> None:
         while True:
             boundary_ms, iterations = self._next_boundary()
@@ -253,6 +214,8 @@ class Server:
 
     def _next_boundary(self) -> tuple[float, int]:
         """The next boundary at which the batch changes, and the iterations of this run until then."""
+        if self._stopped:
+            return math.inf, 0
         changes = self._left or (bool(self._queue) and self._held < self._max_batch)
         if not self._decoding:
             return (self._event_ms if changes else math.inf), 0
@@ -272,11 +235,19 @@ class Server:
     def _end_prefill(self) -> None:
         end_ms, _, slot = heappop(self._prefilling)
         self._give_first_token(slot, end_ms)
+        if self._stalls and not self._prefilling:
+            self._pause_ms += end_ms - self._run_ms
+            self._start_run(end_ms, self._run_iteration)
+            self._event_ms = end_ms
+            self._left = True
         if slot.request.output_tokens == 1:
             self._held -= 1
             self._completed.append(slot.complete(end_ms))
             self._event_ms = end_ms
             self._left = True
+            return
+        if self._stalls:
+            self._decode(slot, self._run_iteration, slot.request.output_tokens - 1)
             return
         if not self._decoding:
             self._start_run(end_ms, self._run_iteration)
@@ -343,6 +314,7 @@ class Server:
             return
         self._counted = upto
         tokens = (upto - counted) * len(self._decoding)
+        paused = len(self._decoding) - len(self._fresh)
         if self._fresh:
             coming = []
             for first, slot in self._fresh:
@@ -357,6 +329,10 @@ class Server:
                 else:
                     self._give_gaps(token_ms - slot.first_token_ms, 1)
             self._fresh = coming
+        if self._pause_ms and paused:
+            tokens -= paused
+            self._give_gaps(self._iteration_ms + self._pause_ms, paused)
+        self._pause_ms = 0.0
         if tokens:
             self._give_gaps(self._iteration_ms, tokens)
 

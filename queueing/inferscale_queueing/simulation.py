@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inferscale_queueing.arrivals import Arrivals, Distribution, Lengths
-from inferscale_queueing.server import Completion, Recorder, Request, Server
+from inferscale_queueing.arrivals import Arrivals, Distribution, Lengths, Trace, draw
+from inferscale_queueing.request import Completion, Recorder, Request
+from inferscale_queueing.server import PrefillMode, Server
 
 __all__ = [
     "Arrivals",
@@ -20,11 +21,16 @@ __all__ = [
     "Distribution",
     "Estimate",
     "Lengths",
+    "PrefillMode",
     "Recorder",
     "Request",
     "Server",
     "SimulationResult",
+    "Trace",
     "batch_means",
+    "batch_quantile",
+    "draw",
+    "replay",
     "simulate",
 ]
 
@@ -141,6 +147,30 @@ def batch_means(values: NDArray[np.float64], weights: NDArray[np.float64] | None
     return Estimate(mean, _STUDENT_T * float(errors.std(ddof=1)) / math.sqrt(_BATCHES))
 
 
+def batch_quantile(values: NDArray[np.float64], quantile: float) -> Estimate:
+    """Estimate a quantile of a correlated series from 20 consecutive batches.
+
+    The share of values below the quantile has an error, found from the batches; the quantiles at both ends
+    of that error's interval are the ends of the quantile's, the farther of which counts.
+
+    Args:
+        values: The series in the order of time, shape (n,), n > 0.
+        quantile: The fraction of them that the quantile is not exceeded by, in (0, 1).
+
+    Returns:
+        The quantile with its half width; an infinite half width below 20 values.
+    """
+    value = float(np.quantile(values, quantile))
+    error = batch_means((values <= value).astype(np.float64)).half_width
+    if math.isinf(error):
+        return Estimate(value, math.inf)
+    ends = np.quantile(values, [max(quantile - error, 0.0), min(quantile + error, 1.0)])
+    return Estimate(value, float(np.abs(ends - value).max()))
+
+
+_PART = 10_000
+
+
 def simulate(
     alpha: float,
     beta: float,
@@ -155,9 +185,10 @@ def simulate(
     seed: int,
     queue_limit: int | None = None,
     decode_only: bool = False,
+    prefill: PrefillMode = "concurrent",
     warmup: float = 0.1,
 ) -> SimulationResult:
-    """Simulate one replica from empty until `requests` requests have gone through it.
+    """Simulate one replica from empty until `requests` random requests have gone through it.
 
     Args:
         alpha: Duration of a decode iteration without its requests, ms.
@@ -172,35 +203,62 @@ def simulate(
         seed: Same seed, same result.
         queue_limit: Largest number of requests that wait; None is unbounded.
         decode_only: No prefill: every token, the first too, takes one iteration.
+        prefill: Whether the others go on decoding during a prefill.
         warmup: Fraction of the requests, the first ones, that do not count.
 
     Returns:
         The measured requests.
     """
+    server = Server(
+        alpha, beta, gamma, delta, max_batch, queue_limit, decode_only=decode_only, prefill=prefill
+    )
+    return replay(server, draw(arrivals, input_tokens, output_tokens, requests, seed), warmup=warmup)
+
+
+def replay(server: Server, trace: Trace, *, warmup: float = 0.1) -> SimulationResult:
+    """Let the requests of a trace go through a replica that has had none.
+
+    Args:
+        server: The replica; its clock must not be past the first arrival.
+        trace: The requests.
+        warmup: Fraction of the requests, the first ones, that do not count.
+
+    Returns:
+        The measured requests.
+
+    Raises:
+        ValueError: The warm-up leaves no request, or the clock is past the first arrival.
+    """
+    requests = trace.arrival_ms.size
     first = int(requests * warmup)
     if not 0 <= first < requests:
         raise ValueError(f"warmup must leave some of the {requests} requests, got {warmup}")
-    rng = np.random.default_rng(seed)
-    times = arrivals.times(requests, rng)
-    inputs = input_tokens.sample(requests, rng)
-    outputs = output_tokens.sample(requests, rng, minimum=1)
-    server = Server(alpha, beta, gamma, delta, max_batch, queue_limit, decode_only=decode_only)
-    refused = 0
-    rows = zip(times.tolist(), inputs.tolist(), outputs.tolist(), strict=True)
-    for index, (arrival_ms, inputs_of_it, outputs_of_it) in enumerate(rows):
-        accepted = server.offer(Request(arrival_ms, inputs_of_it, outputs_of_it, index))
-        refused += not accepted and index >= first
-    table = np.full((requests, 3), math.nan)
-    for done in server.advance(math.inf):
-        table[done.request.id] = done.admitted_ms, done.first_token_ms, done.finished_ms
-    accepted_ids = first + np.flatnonzero(np.isfinite(table[first:, 0]))
-    arrived = times[accepted_ids]
+    start_ms = server.now_ms
+    accepted = np.ones(requests, dtype=np.bool_)
+    times = np.full((requests, 3), math.nan)
+    # In parts, so that only the requests in progress are objects.
+    for begin in range(0, requests, _PART):
+        part = slice(begin, begin + _PART)
+        arrivals, inputs, outputs = (
+            trace.arrival_ms[part],
+            trace.input_tokens[part],
+            trace.output_tokens[part],
+        )
+        rows = zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True)
+        accepted[part] = [server.offer(Request(*row, index)) for index, row in enumerate(rows, begin)]
+        done = server.advance(server.now_ms if begin + _PART < requests else math.inf)
+        if done:
+            times[[one.request.id for one in done]] = [
+                (one.admitted_ms, one.first_token_ms, one.finished_ms) for one in done
+            ]
+    kept = first + np.flatnonzero(accepted[first:])
+    waited, first_token, response = (times[kept] - trace.arrival_ms[kept, np.newaxis]).T
     return SimulationResult(
         offered=requests - first,
-        refused=refused,
-        duration_ms=float(times[-1] - (times[first - 1] if first else 0.0)),
-        wait_ms=table[accepted_ids, 0] - arrived,
-        ttft_ms=table[accepted_ids, 1] - arrived,
-        response_ms=table[accepted_ids, 2] - arrived,
-        gaps=outputs[accepted_ids].astype(np.float64) - 1.0,
+        refused=requests - first - kept.size,
+        duration_ms=float(trace.arrival_ms[-1] - (trace.arrival_ms[first - 1] if first else start_ms)),
+        wait_ms=waited,
+        ttft_ms=first_token,
+        response_ms=response,
+        gaps=trace.output_tokens[kept].astype(np.float64) - 1.0,
     )

@@ -6,11 +6,12 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from inferscale_queueing.analysis import Analysis, align, build, evaluate
+from inferscale_queueing.analysis import Analysis, align, evaluate, parts
 from inferscale_queueing.arrays import Array, BoolArray, IntArray, candidate_count, float_candidates
 from inferscale_queueing.bracket import Bracket, narrow
-from inferscale_queueing.chain import UNBOUNDED, Chain, blocks
+from inferscale_queueing.chain import UNBOUNDED, Chain
 from inferscale_queueing.latency import LatencyModel
+from inferscale_queueing.variability import Variability, aligned
 from inferscale_queueing.waiting import Rule, mean_multiple, percentiles, tail_probability
 
 LOWEST_LOAD = 0.001
@@ -116,6 +117,7 @@ def size(
     targets: Targets,
     *,
     queue_limit: npt.ArrayLike = UNBOUNDED,
+    variability: Variability | None = None,
 ) -> Sizing:
     """Find λ*, the largest rate per replica that meets every target.
 
@@ -127,6 +129,7 @@ def size(
         max_batch: N, largest batch, shape (C,), ≥ 1.
         targets: their targets.
         queue_limit: Q, places in the queue beyond the batch, shape (C,), ≥ 0 or `UNBOUNDED`.
+        variability: COVs of arrivals and lengths, which the rule `exact` corrects for; the others do not.
 
     Returns:
         The rates, each of shape (C,).
@@ -134,19 +137,21 @@ def size(
     Raises:
         ValueError: a value out of range, or inputs of different lengths.
     """
-    latency, batches, limits = align(latency, max_batch, queue_limit, targets=targets.itl.size)
+    variability = variability if targets.rule == "exact" else None
+    others = {} if variability is None else {"variability": variability.arrival_cov.size}
+    latency, batches, limits = align(latency, max_batch, queue_limit, targets=targets.itl.size, **others)
+    variability = aligned(variability, batches.size)
     if targets.itl.size != batches.size:
         targets = targets.take(np.zeros(batches.size, dtype=np.int64))
     rate = np.zeros(batches.size)
     attainable = np.zeros(batches.size, dtype=np.bool_)
     max_rate = np.zeros(batches.size)
     binding = np.zeros(batches.size, dtype=np.int64)
-    for rows in blocks(batches):
-        model = latency.take(rows)
-        chain = build(model, batches[rows], limits[rows])
-        part = _size_block(model, chain, targets.take(rows))
-        rate[rows], attainable[rows] = part.rate, part.attainable
-        max_rate[rows], binding[rows] = part.max_rate, part.binding
+    for rows, model, chain in parts(latency, batches, limits):
+        varied = None if variability is None else variability.take(rows)
+        found = _size_block(model, chain, targets.take(rows), varied)
+        rate[rows], attainable[rows] = found.rate, found.attainable
+        max_rate[rows], binding[rows] = found.max_rate, found.binding
     return Sizing(rate, attainable, max_rate, binding)
 
 
@@ -200,13 +205,16 @@ def replicas(
     return np.maximum(needed, fewest).astype(np.int64)
 
 
-def _size_block(latency: LatencyModel, chain: Chain, targets: Targets) -> Sizing:
+def _size_block(
+    latency: LatencyModel, chain: Chain, targets: Targets, variability: Variability | None
+) -> Sizing:
     every = np.arange(chain.max_batch.size)
 
     def misses(rate: Array, rows: IntArray) -> Array:
         if rows.size == every.size:
-            return _misses(latency, chain, targets, rate)
-        return _misses(latency.take(rows), chain.take(rows), targets.take(rows), rate)
+            return _misses(latency, chain, targets, variability, rate)
+        varied = None if variability is None else variability.take(rows)
+        return _misses(latency.take(rows), chain.take(rows), targets.take(rows), varied, rate)
 
     low = LOWEST_LOAD / latency.service_time(1.0)
     high = HIGHEST_LOAD * chain.full_rate
@@ -230,9 +238,12 @@ def _size_block(latency: LatencyModel, chain: Chain, targets: Targets) -> Sizing
     return Sizing(rate, attainable, high, np.where(capped, int(Binding.TPS), binding))
 
 
-def _misses(latency: LatencyModel, chain: Chain, targets: Targets, rate: Array) -> Array:
+def _misses(
+    latency: LatencyModel, chain: Chain, targets: Targets, variability: Variability | None, rate: Array
+) -> Array:
     """By how much targets are missed, > 0, or met, ≤ 0, in (−1, 1): rows ITL, TTFT, wait, shape (3, C)."""
-    analysis = evaluate(latency, chain, rate)
+    analysis = evaluate(latency, chain, rate, variability)
+    stretch = np.ones(rate.size) if variability is None else variability.stretch
     by_tail = (targets.percentile > 0) & (targets.rule == "exact")
     waits = np.where(by_tail, 0.0, analysis.wait * mean_multiple(targets.percentile, targets.rule))
     result = np.stack(
@@ -245,7 +256,9 @@ def _misses(latency: LatencyModel, chain: Chain, targets: Targets, rate: Array) 
     for row, limit in ((1, targets.ttft - analysis.prefill), (2, targets.wait)):
         at = np.flatnonzero(by_tail & np.isfinite(limit))
         if at.size:
-            result[row, at] = np.maximum(result[row, at], _tail_excess(analysis, chain, targets, limit, at))
+            result[row, at] = np.maximum(
+                result[row, at], _tail_excess(analysis, chain, targets, limit / stretch, at)
+            )
     return result
 
 

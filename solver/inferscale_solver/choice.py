@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inferscale_solver.candidates import Candidates
+from inferscale_solver.resources import Resources, Shortage, Use
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Choice:
     within_objectives: bool = False
     wanted: int = 0
     """Replicas that a best effort aimed at."""
-    short: Mapping[int, int] = field(default_factory=dict)
-    """Candidates that were lost to capacity: their rows, and the units that were missing."""
+    short: Mapping[int, Shortage] = field(default_factory=dict)
+    """Candidates that were lost to what runs out: their rows, and what was missing."""
 
 
-def take(candidates: Candidates, row: int, short: Mapping[int, int] | None = None) -> Choice:
+def take(candidates: Candidates, row: int, short: Mapping[int, Shortage] | None = None) -> Choice:
     """Choose a candidate with all the replicas that it needs."""
     replicas = int(candidates.replicas[row])
     return Choice(
@@ -41,13 +42,12 @@ class Effort:
     """A profile on which a service may run outside its objectives."""
 
     profile: str
-    type: str
     row: int | None
-    units_per_replica: int
+    use: Use
     wanted: int
 
 
-def held_effort(candidates: Candidates, service: int) -> Effort | None:
+def held_effort(candidates: Candidates, resources: Resources, service: int) -> Effort | None:
     """Where a service that runs may go on running: on the profile it has.
 
     It aims at no less than it has, unless maxReplicas is lower, and at more only where the profile may still
@@ -62,17 +62,16 @@ def held_effort(candidates: Candidates, service: int) -> Effort | None:
     row = next((i for i in candidates.rows[service] if candidates.profiles[i].name == name), None)
     usable = row is not None and row in candidates.best_effort[service]
     more = int(candidates.wanted[row]) if row is not None and usable else 0
-    return Effort(name, held.profile.type, row, held.units_per_replica, max(kept, more))
+    return Effort(name, row, resources.holdings[service], max(kept, more))
 
 
-def efforts(candidates: Candidates, service: int) -> tuple[Effort, ...]:
+def efforts(candidates: Candidates, resources: Resources, service: int) -> tuple[Effort, ...]:
     """Where a service that runs nowhere may be started outside its objectives, the best first."""
     return tuple(
         Effort(
             profile=candidates.profiles[row].name,
-            type=candidates.profiles[row].type,
             row=row,
-            units_per_replica=int(candidates.units_per_replica[row]),
+            use=resources.rows[row],
             wanted=int(candidates.wanted[row]),
         )
         for row in candidates.best_effort[service]

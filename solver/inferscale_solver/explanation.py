@@ -6,6 +6,7 @@ from inferscale_solver.allocation import candidate_allocation
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice
 from inferscale_solver.prediction import demand
+from inferscale_solver.resources import Kind
 from inferscale_solver.result import Allocation, CandidateOutcome, Decision, Outcome, Rejection
 
 
@@ -87,8 +88,7 @@ def _row_outcome(
 def _lost(candidates: Candidates, row: int, choice: Choice) -> str:
     """Why a row could not serve within the objectives."""
     if row in choice.short:
-        units = choice.short[row]
-        return f"{candidates.profiles[row].type} short of {units} unit{'s' if units > 1 else ''}"
+        return str(choice.short[row])
     rejection = candidates.rejections[row]
     return rejection[1] if rejection is not None else ""
 
@@ -132,9 +132,11 @@ def _reason(
 def _cause(candidates: Candidates, service: int, choice: Choice) -> str:
     """Why a service is not served within its objectives."""
     if choice.short:
-        kinds = list(dict.fromkeys(candidates.profiles[row].type for row in choice.short))
-        others = f" and {len(kinds) - 1} more" if len(kinds) > 1 else ""
-        return f"too few units are left of {kinds[0]}{others}"
+        scarce = list(dict.fromkeys(short.resource for short in choice.short.values()))
+        if any(resource.kind is not Kind.UNITS for resource in scarce):
+            return ", ".join(dict.fromkeys(str(short) for short in choice.short.values()))
+        others = f" and {len(scarce) - 1} more" if len(scarce) > 1 else ""
+        return f"too few units are left of {scarce[0].name}{others}"
     rows = candidates.best_effort[service] or candidates.rows[service]
     if rows:
         rejection = candidates.rejections[rows[0]]
@@ -155,7 +157,7 @@ def _binding(candidates: Candidates, service: int, choice: Choice, outcome: Outc
     if outcome is Outcome.IDLE:
         return "minReplicas" if described.min_replicas > 0 else None
     if choice.short:
-        return f"capacity:{candidates.profiles[next(iter(choice.short))].type}"
+        return next(iter(choice.short.values())).resource.label
     if choice.within_objectives and choice.row is not None:
         rate = float(candidates.rates.rate[choice.row])
         if rate * (choice.replicas - 1) >= demand(described) and choice.replicas == described.min_replicas:

@@ -7,12 +7,13 @@ import math
 
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, take
-from inferscale_solver.ledger import Ledger
-from inferscale_solver.problem import Capacity, Settings
+from inferscale_solver.ledger import Ledger, reservations
+from inferscale_solver.problem import Settings
+from inferscale_solver.resources import Resources, Shortage
 from inferscale_solver.saturation import Grant, give_out, keep
 
 
-def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tuple[Choice, ...]:
+def greedy(candidates: Candidates, resources: Resources, settings: Settings) -> tuple[Choice, ...]:
     """Share limited accelerators by the llm-inferno deck's greedy algorithm.
 
     Priority after priority: services are served in order of regret (how much worse the next candidate is;
@@ -26,7 +27,7 @@ def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tu
 
     Args:
         candidates: The candidates.
-        capacity: The accelerators. A type it does not name has none.
+        resources: What is shared.
         settings: Saturation policy and whether it is delayed.
 
     Returns:
@@ -34,7 +35,7 @@ def greedy(candidates: Candidates, capacity: Capacity, settings: Settings) -> tu
     """
     reserving: frozenset[int] = frozenset()
     while True:
-        choices = _share(candidates, capacity, settings, reserving)
+        choices = _share(candidates, resources, settings, reserving)
         pushed = {
             service for service, choice in enumerate(choices) if _below_least(candidates, service, choice)
         }
@@ -51,36 +52,36 @@ def _below_least(candidates: Candidates, service: int, choice: Choice) -> bool:
 
 
 def _share(
-    candidates: Candidates, capacity: Capacity, settings: Settings, reserving: frozenset[int]
+    candidates: Candidates, resources: Resources, settings: Settings, reserving: frozenset[int]
 ) -> tuple[Choice, ...]:
-    ledger = Ledger(candidates, capacity, reserving)
+    ledger = Ledger(resources, reservations(candidates, resources, reserving))
     choices: dict[int, Choice] = {}
     waiting: list[Grant] = []
     for priority in sorted({service.priority for service in candidates.services}):
         peers = [i for i, service in enumerate(candidates.services) if service.priority == priority]
-        served, lost = _serve(candidates, ledger, peers)
+        served, lost = _serve(candidates, resources, ledger, peers)
         choices |= served
-        waiting += [keep(candidates, ledger, service, short) for service, short in lost.items()]
+        waiting += [keep(candidates, resources, ledger, service, short) for service, short in lost.items()]
         if not settings.delayed_best_effort:
-            waiting = give_out(candidates, ledger, waiting, settings.saturation_policy)
+            waiting = give_out(candidates, resources, ledger, waiting, settings.saturation_policy)
             choices |= {grant.service: grant.choice() for grant in waiting}
             waiting = []
-    waiting = give_out(candidates, ledger, waiting, settings.saturation_policy)
+    waiting = give_out(candidates, resources, ledger, waiting, settings.saturation_policy)
     choices |= {grant.service: grant.choice() for grant in waiting}
     return tuple(choices[service] for service in range(len(candidates.services)))
 
 
 def _serve(
-    candidates: Candidates, ledger: Ledger, peers: list[int]
-) -> tuple[dict[int, Choice], dict[int, dict[int, int]]]:
+    candidates: Candidates, resources: Resources, ledger: Ledger, peers: list[int]
+) -> tuple[dict[int, Choice], dict[int, dict[int, Shortage]]]:
     """Serve services of one priority.
 
     Returns:
-        The choices of those that are served; of the others, the dearest first, the units that each of their
-        candidates was short of.
+        The choices of those that are served; of the others, the dearest first, what each of their candidates
+        was short of.
     """
     served: dict[int, Choice] = {}
-    short: dict[int, dict[int, int]] = {service: {} for service in peers}
+    short: dict[int, dict[int, Shortage]] = {service: {} for service in peers}
     queue = [
         (_urgency(candidates, service, 0), service, 0) for service in peers if candidates.ranked[service]
     ]
@@ -88,11 +89,10 @@ def _serve(
     while queue:
         _, service, position = heapq.heappop(queue)
         row = candidates.ranked[service][position]
-        kind = candidates.profiles[row].type
-        units = int(candidates.replicas[row] * candidates.units_per_replica[row])
-        missing = units - ledger.available(service, kind)
-        if missing <= 0:
-            ledger.take(service, kind, units)
+        replicas = int(candidates.replicas[row])
+        missing = ledger.shortage(service, resources.rows[row], replicas)
+        if missing is None:
+            ledger.take(service, resources.rows[row], replicas)
             served[service] = take(candidates, row, short[service])
             continue
         short[service][row] = missing

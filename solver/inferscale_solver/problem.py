@@ -20,6 +20,25 @@ class SaturationPolicy(StrEnum):
     ROUND_ROBIN = "RoundRobin"
 
 
+class Solver(StrEnum):
+    """How limited accelerators are shared."""
+
+    AUTO = "Auto"
+    """Greedy, then exact within its work limit; whichever plan is better."""
+    GREEDY = "Greedy"
+    EXACT = "Exact"
+    """As Auto with ten times the work limit."""
+
+
+class Tier(StrEnum):
+    """How an accelerator is paid for."""
+
+    OWNED = "Owned"
+    RESERVED = "Reserved"
+    BURST = "Burst"
+    """Used as little as can be: only for services that the other tiers cannot serve."""
+
+
 class TailRule(StrEnum):
     """How a percentile of the wait is computed; see `inferscale_queueing.wait_quantile`."""
 
@@ -48,6 +67,7 @@ class Profile:
     cost: float = 0.0
     """Cost per hour of the whole profile, all its units."""
     power: Power | None = None
+    tier: Tier = Tier.OWNED
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,8 @@ class Service:
     max_replicas: int | None = None
     keep_accelerator: bool = False
     current: CurrentAllocation | None = None
+    namespace: str = ""
+    """Counts only for quotas."""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Profiles ruled out before the solver saw them, with the reason (`NoVariant`, `NotAllowed`, …)."""
 
@@ -138,6 +160,9 @@ class Capacity:
     nodes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Where known: of each type, the whole size in units of every node; a replica larger than the largest
     node of its type is no candidate. A type that is absent here is not checked."""
+    free_by_node: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Where known: of each type, the units of every node that the plan may use. All replicas of the plan
+    must fit on them. A type that is absent here is counted in all only."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +174,27 @@ class Settings:
     delayed_best_effort: bool = False
     """Left-overs are given out once at the end rather than after each priority."""
     tail_rule: TailRule = TailRule.EXACT
+    solver: Solver = Solver.AUTO
+    """How limited accelerators are shared."""
+    keep_threshold: float = 0.0
+    """Cost per hour by which something must be better than the current allocation to replace it."""
+    max_cost: float | None = None
+    """Cost per hour that the whole plan may reach; what does not fit is shed from the last priority on."""
+    time_limit: float = 60.0
+    """Seconds after which the exact solver stops where it is: a safety stop, since a plan that hangs on it
+    is not reproducible; `Result.stopped` says that it was reached."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Units of a type that a group of services may take together."""
+
+    type: str
+    units: int
+    namespace: str | None = None
+    """Services of this namespace only; None: of any."""
+    service_class: str | None = None
+    """Services of this class only; None: of any."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +205,7 @@ class Problem:
     profiles: tuple[Profile, ...]
     capacity: Capacity | None = None
     settings: Settings = field(default_factory=Settings)
+    quotas: tuple[Quota, ...] = ()
 
 
 def check(problem: Problem) -> None:
@@ -177,6 +224,11 @@ def check(problem: Problem) -> None:
         where = f"profile {profile.name}"
         _require(where, "multiplicity", profile.multiplicity, least=1)
         _require(where, "cost", profile.cost, least=0)
+    _require("settings", "keep_threshold", problem.settings.keep_threshold, least=0)
+    if problem.settings.max_cost is not None:
+        _require("settings", "max_cost", problem.settings.max_cost, least=0)
+    for quota in problem.quotas:
+        _require(f"quota of {quota.type}", "units", quota.units, least=0)
     for service in problem.services:
         _check_service(service, profiles)
 

@@ -102,4 +102,25 @@ class Result:
     used: Mapping[str, int]
     """Units taken, by type."""
     solver: str
+    """Which plan it is: unlimited, greedy or exact."""
     unserved_by_priority: Mapping[int, int] = field(default_factory=dict)
+    unserved_bound: Mapping[int, int] = field(default_factory=dict)
+    """By priority, the number of services that no plan can serve, given that the earlier priorities are
+    served as they are here; empty where only the greedy solver was asked."""
+    lower_bound: float | None = None
+    """No plan that leaves no more unserved at any priority has a lower value (of the services that are
+    served or idle: best efforts do not count); None where only the greedy solver was asked."""
+    gap: float | None = None
+    """How far the value is from `lower_bound`, as a fraction of the total cost; None with it."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """What one more unit of a type would save, in cost per hour, by the linear relaxation and with as many
+    services served; 0 for a type that is not scarce. Empty where only the greedy solver was asked."""
+    power: float = 0.0
+    """What all allocations draw, W."""
+    burst_cost: float = 0.0
+    """Cost per hour on profiles of the Burst tier, part of `total_cost`."""
+    placement_cost: float | None = None
+    """What fitting on nodes costs in value, against the units of each type taken together; None where nodes
+    are not known or other services could be served without them."""
+    stopped: str | None = None
+    """The safety stop that was reached, in words: the plan may differ from machine to machine; else None."""

@@ -9,6 +9,7 @@ from inferscale_solver.candidates import Candidates
 from inferscale_solver.choice import Choice, Effort, efforts, held_effort
 from inferscale_solver.ledger import Ledger
 from inferscale_solver.problem import SaturationPolicy
+from inferscale_solver.resources import Resources, Shortage
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Grant:
     service: int
     effort: Effort | None
     replicas: int
-    short: Mapping[int, int]
-    """Its candidates that were lost to capacity, with the units that were missing."""
+    short: Mapping[int, Shortage]
+    """Its candidates that were lost to what runs out, with what was missing."""
 
     def choice(self) -> Choice:
         """The grant as a choice."""
@@ -34,26 +35,36 @@ class Grant:
         )
 
 
-def keep(candidates: Candidates, ledger: Ledger, service: int, short: Mapping[int, int]) -> Grant:
+def keep(
+    candidates: Candidates,
+    resources: Resources,
+    ledger: Ledger,
+    service: int,
+    short: Mapping[int, Shortage],
+) -> Grant:
     """Let a service keep what it has, as far as it is available; never less than its reservation.
 
     Args:
         candidates: The candidates.
+        resources: The resources.
         ledger: What is free; what is kept is taken from it.
         service: The service.
-        short: Its candidates that were lost to capacity.
+        short: Its candidates that were lost to what runs out.
     """
-    held, effort = candidates.holdings[service], held_effort(candidates, service)
+    held, effort = candidates.holdings[service], held_effort(candidates, resources, service)
     if held is None or effort is None:
         return Grant(service, None, 0, short)
-    fits = ledger.available(service, effort.type) // effort.units_per_replica
-    replicas = min(held.replicas, effort.wanted, fits)
-    ledger.take(service, effort.type, replicas * effort.units_per_replica)
+    replicas = ledger.fits(service, effort.use, min(held.replicas, effort.wanted))
+    ledger.take(service, effort.use, replicas)
     return Grant(service, effort if replicas else None, replicas, short)
 
 
 def give_out(
-    candidates: Candidates, ledger: Ledger, grants: Sequence[Grant], policy: SaturationPolicy
+    candidates: Candidates,
+    resources: Resources,
+    ledger: Ledger,
+    grants: Sequence[Grant],
+    policy: SaturationPolicy,
 ) -> list[Grant]:
     """Give what is left to services that want more, by the policy.
 
@@ -62,6 +73,7 @@ def give_out(
 
     Args:
         candidates: The candidates.
+        resources: The resources.
         ledger: What is free; what is given is taken from it.
         grants: What the services have, in the order in which they come to draw.
         policy: None gives nothing; PriorityExhaustive fills one service after the other; the round robins
@@ -74,36 +86,41 @@ def give_out(
         case SaturationPolicy.NONE:
             return list(grants)
         case SaturationPolicy.PRIORITY_EXHAUSTIVE:
-            return [_draw(candidates, ledger, grant) for grant in grants]
+            return [_draw(candidates, resources, ledger, grant) for grant in grants]
         case SaturationPolicy.ROUND_ROBIN:
-            return _round_robin(candidates, ledger, grants)
+            return _round_robin(candidates, resources, ledger, grants)
         case SaturationPolicy.PRIORITY_ROUND_ROBIN:
             by_priority: dict[int, list[Grant]] = {}
             for grant in grants:
                 by_priority.setdefault(candidates.services[grant.service].priority, []).append(grant)
             return [
-                grant for peers in by_priority.values() for grant in _round_robin(candidates, ledger, peers)
+                grant
+                for peers in by_priority.values()
+                for grant in _round_robin(candidates, resources, ledger, peers)
             ]
 
 
-def _round_robin(candidates: Candidates, ledger: Ledger, grants: Iterable[Grant]) -> list[Grant]:
+def _round_robin(
+    candidates: Candidates, resources: Resources, ledger: Ledger, grants: Iterable[Grant]
+) -> list[Grant]:
     grants = list(grants)
     drawing = list(range(len(grants)))
     while drawing:
         before = grants[:]
         for position in drawing:
-            grants[position] = _draw(candidates, ledger, grants[position], at_most=1)
+            grants[position] = _draw(candidates, resources, ledger, grants[position], at_most=1)
         drawing = [position for position in drawing if grants[position] is not before[position]]
     return grants
 
 
-def _draw(candidates: Candidates, ledger: Ledger, grant: Grant, at_most: int | None = None) -> Grant:
+def _draw(
+    candidates: Candidates, resources: Resources, ledger: Ledger, grant: Grant, at_most: int | None = None
+) -> Grant:
     """Give a service what is wanted and available; the same grant if that is nothing."""
-    for effort in efforts(candidates, grant.service) if grant.effort is None else (grant.effort,):
-        fits = ledger.available(grant.service, effort.type) // effort.units_per_replica
-        more = min(fits, effort.wanted - grant.replicas)
-        more = more if at_most is None else min(more, at_most)
+    for effort in efforts(candidates, resources, grant.service) if grant.effort is None else (grant.effort,):
+        wanted = effort.wanted - grant.replicas
+        more = ledger.fits(grant.service, effort.use, wanted if at_most is None else min(wanted, at_most))
         if more > 0:
-            ledger.take(grant.service, effort.type, more * effort.units_per_replica)
+            ledger.take(grant.service, effort.use, more)
             return replace(grant, effort=effort, replicas=grant.replicas + more)
     return grant

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from inferscale_solver.allocation import Assignment, candidate_allocation, evaluate_all
-from inferscale_solver.candidates import Candidates, candidates
+from inferscale_solver.candidates import VALUE_DECIMALS, Candidates, candidates
 from inferscale_solver.choice import Choice
+from inferscale_solver.exact import Proof, exact
 from inferscale_solver.explanation import decision
+from inferscale_solver.formulation import burst_cost
 from inferscale_solver.greedy import greedy
-from inferscale_solver.problem import Problem, check
+from inferscale_solver.problem import Problem, Settings, Solver, Tier, check
+from inferscale_solver.resources import Kind, Resources, resources
 from inferscale_solver.result import Allocation, Outcome, Result
+from inferscale_solver.settlement import rank, settle
 from inferscale_solver.unlimited import unlimited
 
 
-def solve(problem: Problem) -> Result:
-    """Decide what every service gets: unlimited where no capacity is given, otherwise limited, greedy.
+@dataclass(frozen=True)
+class _Plan:
+    """Choices, which solver they are from, and what is proved about them."""
 
-    Pure and deterministic: the same problem in any order gives the same result.
+    choices: tuple[Choice, ...]
+    solver: str
+    proof: Proof | None = None
+
+
+def solve(problem: Problem) -> Result:
+    """Decide what every service gets: by itself where nothing is limited, otherwise by `settings.solver`.
+
+    Pure and deterministic: the same problem in any order gives the same result, unless the safety stop of
+    the exact solver was reached, which the result says.
 
     Args:
         problem: What is to be decided.
@@ -31,31 +47,94 @@ def solve(problem: Problem) -> Result:
     """
     check(problem)
     found = candidates(problem)
-    if problem.capacity is None:
-        choices = unlimited(found)
-    else:
-        choices = greedy(found, problem.capacity, problem.settings)
+    plan = _plan(found, resources(problem, found), problem.settings)
+    choices = plan.choices
     allocations = _allocations(problem, found, choices)
     decisions = {
         service.name: decision(found, i, choices[i], allocations[i])
         for i, service in enumerate(found.services)
     }
     given = [allocation for allocation in allocations if allocation is not None]
-    types = {profile.name: profile.type for profile in problem.profiles}
-    used = dict.fromkeys(sorted({*types.values()}), 0)
+    profiles = {profile.name: profile for profile in problem.profiles}
+    used = dict.fromkeys(sorted({profile.type for profile in problem.profiles}), 0)
     for allocation in given:
-        used[types[allocation.profile]] += allocation.units
+        used[profiles[allocation.profile].type] += allocation.units
     unserved = dict.fromkeys(sorted({service.priority for service in found.services}), 0)
     for service in found.services:
         if decisions[service.name].outcome in (Outcome.BEST_EFFORT, Outcome.UNSERVED):
             unserved[service.priority] += 1
-    return Result(
+    result = Result(
         decisions=decisions,
         total_cost=math.fsum(allocation.cost for allocation in given),
         total_value=math.fsum(allocation.value for allocation in given),
         used=used,
-        solver="unlimited" if problem.capacity is None else "greedy",
+        solver=plan.solver,
         unserved_by_priority=unserved,
+        power=math.fsum(allocation.power or 0.0 for allocation in given),
+        burst_cost=math.fsum(
+            allocation.cost for allocation in given if profiles[allocation.profile].tier is Tier.BURST
+        ),
+    )
+    return result if plan.proof is None else _proved(result, found, choices, plan.proof)
+
+
+def _plan(found: Candidates, shared: Resources, settings: Settings) -> _Plan:
+    if not shared.resources:
+        choices = unlimited(found, shared)
+        return _Plan(choices, "unlimited", _nothing_short(found, shared, choices))
+    first = greedy(found, shared, settings)
+    if settings.solver is Solver.GREEDY:
+        return _Plan(first, "greedy")
+    if _all_preferred(found, first):
+        return _Plan(first, "greedy", _nothing_short(found, shared, first))
+    served, proof = exact(found, shared, settings, first)
+    second = settle(found, shared, settings, served)
+    if rank(found, second) <= rank(found, first):
+        return _Plan(second, "exact", proof)
+    return _Plan(first, "greedy", proof)
+
+
+def _all_preferred(found: Candidates, choices: tuple[Choice, ...]) -> bool:
+    """Whether every service that has candidates got the first of them, and none of these is a burst."""
+    return all(
+        choice.row == ranked[0] and choice.within_objectives and burst_cost(found, ranked[0]) == 0
+        for choice, ranked in zip(choices, found.ranked, strict=True)
+        if ranked
+    )
+
+
+def _nothing_short(found: Candidates, shared: Resources, choices: tuple[Choice, ...]) -> Proof:
+    """The proof of a plan in which every service got what it prefers."""
+    limited = {resource.name for resource in shared.resources if resource.kind is Kind.UNITS}
+    return Proof(
+        unserved_bound={},
+        lower_bound=rank(found, choices)[2],
+        prices=dict.fromkeys(sorted(limited), 0.0),
+        timed_out=False,
+    )
+
+
+def _proved(result: Result, found: Candidates, choices: tuple[Choice, ...], proof: Proof) -> Result:
+    """The result with its bounds."""
+    value = rank(found, choices)[2]
+    hopeless = Counter(
+        service.priority
+        for service, ranked in zip(found.services, found.ranked, strict=True)
+        if not ranked and result.decisions[service.name].outcome in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
+    )
+    bounds = {
+        priority: min(proof.unserved_bound.get(priority, 0) + hopeless[priority], unserved)
+        for priority, unserved in result.unserved_by_priority.items()
+    }
+    known = math.isfinite(proof.lower_bound)
+    lower = value if proof.lower_bound > value - 10**-VALUE_DECIMALS else proof.lower_bound
+    return replace(
+        result,
+        unserved_bound=bounds,
+        lower_bound=lower if known else None,
+        gap=(value - lower) / max(result.total_cost, 1e-9) if known else None,
+        prices=proof.prices,
+        stopped="the exact solver reached its time limit" if proof.timed_out else None,
     )
 
 

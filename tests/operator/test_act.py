@@ -191,6 +191,13 @@ def test_a_conflict_is_no_error_and_leaves_conditions_and_events_to_the_next_dec
     assert server.said[-1] == "patch Deployment"
 
 
+def test_a_conflict_does_not_swallow_the_news_of_a_move_that_is_on_record() -> None:
+    server = Server(patch_Deployment=CONFLICT)
+    outcome = carry_out(server, service_plan(allocation=MOVE, patch=patch()), present=(objects.allocation(),))
+    assert outcome.conflicts == ["team/chat"]
+    assert server.said[-3:] == ["patch Deployment", "patch InferenceService/status", "create Event"]
+
+
 def test_a_refused_patch_is_told_in_a_condition_and_a_warning() -> None:
     server = Server(patch_Deployment=FORBIDDEN)
     warning = EventNote(EventType.WARNING, "SLOAtRisk", "too slow")

@@ -268,7 +268,7 @@ def test_of_two_that_swap_accelerators_the_lower_priority_makes_do_with_what_is_
 
 def test_a_donor_is_never_taken_below_its_least() -> None:
     low = service("low", 6, load(340), serviceClass="bronze", minReplicas=5, keepAccelerator=True)
-    high = service("high", 2, load(800), serviceClass="gold", keepAccelerator=True)
+    high = service("high", 2, load(180), serviceClass="gold", keepAccelerator=True)
     assert replicas(of(decide(world(low, high)), "low")) == 5
 
 

@@ -14,7 +14,11 @@ from inferscale_queueing.simulation import (
     Lengths,
     Request,
     Server,
+    Trace,
     batch_means,
+    batch_quantile,
+    draw,
+    replay,
     simulate,
 )
 
@@ -98,6 +102,29 @@ def test_a_prefill_runs_beside_the_decoding_and_counts_in_its_batch():
     assert times(done[1]) == (30, 60, 78)
     assert tokens.firsts == [(1, 20), (2, 60)]
     assert tokens.gaps == {10: 1, 12: 4, 18: 1}
+
+
+def test_in_the_stall_mode_the_batch_stands_still_during_a_prefill():
+    # As above until 30; the first two of its tokens are out, at 20 and 30. Now nothing decodes until 60.
+    # The third arrives within that prefill and is admitted at its end, with P(3) = 10 + 0.5·4·3 = 16 until
+    # 76. Then T(3) = 14: 76-90; the second and the third are done, and T(1) = 10 again.
+    tokens = Tokens()
+    server = Server(8, 2, 10, 0.5, 4, prefill="stall", recorder=tokens)
+    requests = [Request(0.0, 20, 6, 1), Request(25.0, 20, 2, 2), Request(40.0, 4, 2, 3)]
+    done, _ = run(server, requests)
+    by_id = {completion.request.id: times(completion) for completion in done}
+    assert by_id == {1: (0, 20, 120), 2: (30, 60, 90), 3: (60, 76, 90)}
+    assert tokens.firsts == [(1, 20), (2, 60), (3, 76)]
+    assert tokens.gaps == {10: 4, 60: 1, 30: 1, 14: 1}
+
+
+def test_in_the_stall_mode_prefills_run_side_by_side_and_the_longest_counts():
+    # The first is admitted at once, P(1) = 10 + 0.5·60·1 = 40; the others at its end, P(2) = 14, P(3) = 16.
+    # The first and the third decode from 56: T(2) = 12 and, when the third is done, T(1) = 10.
+    server = Server(8, 2, 10, 0.5, 4, prefill="stall")
+    requests = [Request(0.0, 60, 3, 1), Request(0.0, 4, 1, 2), Request(0.0, 4, 2, 3)]
+    done, _ = run(server, requests)
+    assert [(c.request.id, *times(c)) for c in done] == [(2, 40, 54, 54), (3, 40, 56, 68), (1, 0, 40, 78)]
 
 
 def test_the_request_after_a_full_batch_waits_for_the_first_slot():
@@ -234,6 +261,7 @@ servers = st.builds(
     max_batch=st.integers(1, 6),
     queue_limit=st.none() | st.integers(0, 4),
     decode_only=st.booleans(),
+    prefill=st.sampled_from(["concurrent", "stall"]),
 )
 requests_lists = st.lists(
     st.tuples(st.floats(0, 60), st.sampled_from([0, 5, 200]), st.integers(1, 30)), min_size=1, max_size=25
@@ -389,6 +417,55 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another():
     assert not np.array_equal(waits(1), waits(2))
 
 
+def test_a_recorded_trace_is_replayed_request_by_request():
+    # One slot, T(1) = 10: the second waits for the first, the third finds the replica empty.
+    trace = Trace([5.0, 6.0, 1000.0], [0, 20, 20], [4, 1, 3])
+    result = replay(Server(8, 2, 10, 0.5, 1), trace, warmup=0)
+    assert result.wait_ms.tolist() == [0, 29, 0]
+    assert result.ttft_ms.tolist() == [0, 49, 20]
+    assert result.response_ms.tolist() == [30, 49, 40]
+    assert (result.offered, result.duration_ms) == (3, 1000)
+
+
+def test_what_is_drawn_and_replayed_is_what_is_simulated():
+    traffic = Arrivals(0.01), Lengths(50, "exponential"), Lengths(40, "lognormal", 0.5)
+    drawn = replay(Server(8, 1, 5, 0.1, 4, 3), draw(*traffic, 300, seed=7))
+    simulated = simulate(
+        8, 1, 5, 0.1, 4, traffic[0], input_tokens=traffic[1], output_tokens=traffic[2],
+        requests=300, seed=7, queue_limit=3,
+    )  # fmt: skip
+    assert np.array_equal(drawn.response_ms, simulated.response_ms)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (([0, 1], [1], [1, 1]), "one value per request in each column.*'input_tokens': 1"),
+        (
+            ([0, 2, 1], [1] * 3, [1] * 3),
+            r"arrival_ms\[2\] of the trace is 1\.0; it must be a time not before",
+        ),
+        (([0, math.nan], [1] * 2, [1] * 2), r"arrival_ms\[1\] of the trace is nan"),
+        (([0, 1], [1, -1], [1] * 2), r"input_tokens\[1\] of the trace is -1; it must be at least 0"),
+        (([0, 1], [1, 1], [0, 1]), r"output_tokens\[0\] of the trace is 0; it must be at least 1"),
+    ],
+)
+def test_an_absurd_trace_is_refused_with_the_place_and_the_value(columns, message):
+    with pytest.raises(ValueError, match=message):
+        Trace(*columns)
+
+
+def test_prefills_that_stop_the_batch_make_tokens_come_slower():
+    def itl(prefill):
+        return simulate(
+            20.58, 0.41, 200, 0.02, 32, Arrivals(0.7e-3),
+            input_tokens=Lengths(128), output_tokens=Lengths(1024, "exponential"),
+            requests=2_000, seed=1, prefill=prefill,
+        ).itl.mean  # fmt: skip
+
+    assert itl("stall") > 1.1 * itl("concurrent")
+
+
 def test_burstier_arrivals_wait_longer():
     def wait(cov):
         return simulate(
@@ -455,6 +532,16 @@ def test_the_interval_of_independent_values_is_the_textbook_one():
     estimate = batch_means(values)
     assert estimate.covers(10)
     assert estimate.half_width == pytest.approx(2.09 * 2 / math.sqrt(20_000), rel=0.4)
+
+
+def test_the_interval_of_a_quantile_of_independent_values_is_the_textbook_one():
+    values = np.random.default_rng(1).exponential(10, 20_000)
+    estimate = batch_quantile(values, 0.95)
+    assert estimate.covers(-10 * math.log(0.05))
+    density = 0.05 / 10
+    textbook = 2.09 * math.sqrt(0.95 * 0.05 / 20_000) / density
+    assert estimate.half_width == pytest.approx(textbook, rel=0.4)
+    assert batch_quantile(values[:10], 0.5).half_width == math.inf
 
 
 def test_weights_make_it_a_ratio_of_sums():

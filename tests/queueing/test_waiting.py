@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferscale_queueing import DecodeOnly, analyze, wait_quantile
-from inferscale_queueing.waiting import percentiles, quantile_time, tail_probability
+from inferscale_queueing.waiting import _finite_tail, percentiles, quantile_time, tail_probability
 from strategies import Replica, replicas
 
 
@@ -110,3 +110,13 @@ def test_percentiles_read_nan_as_the_mean() -> None:
 def test_percentiles_outside_of_their_range_are_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"^p\[0\] is "):
         percentiles("p", wrong)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.9, 1 - 1e-9, 1.0, 1.4])
+@pytest.mark.parametrize("places", [5, 300, 5000])
+def test_the_sum_that_ends_early_is_the_whole_sum(ratio: float, places: int) -> None:
+    times = np.array([0.0, 0.5, 20.0, 280.0, 3000.0])
+    ratios, queues = np.full(times.size, ratio), np.full(times.size, float(places))
+    short = tail_probability(times, np.ones(times.size), ratios, queues)
+    whole = _finite_tail(times, ratios, queues, places)
+    assert short == pytest.approx(whole, rel=1e-12, abs=1e-300)

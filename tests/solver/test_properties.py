@@ -11,9 +11,11 @@ from inferscale_solver import (
     CurrentAllocation,
     Outcome,
     Problem,
+    Result,
     SaturationPolicy,
     Service,
     Settings,
+    Solver,
     Targets,
     holding,
     required_replicas,
@@ -65,6 +67,7 @@ def problems(draw: st.DrawFn) -> Problem:
         settings=Settings(
             transition_penalty=draw(st.sampled_from([0.0, 0.1])),
             saturation_policy=draw(st.sampled_from(SaturationPolicy)),
+            solver=draw(st.sampled_from(Solver)),
             delayed_best_effort=draw(st.booleans()),
         ),
     )
@@ -158,10 +161,57 @@ def test_min_replicas_that_run_are_never_taken(given_problem: Problem) -> None:
 
 @holds
 def test_lower_priorities_take_nothing_from_higher_ones(given_problem: Problem) -> None:
-    at_once = replace(given_problem.settings, delayed_best_effort=False)
+    at_once = replace(given_problem.settings, delayed_best_effort=False, solver=Solver.GREEDY)
     whole = replace(without_min_replicas(given_problem), settings=at_once)
     everyone = solve(whole).decisions
     for priority in (1, 2):
         first = tuple(each for each in whole.services if each.priority <= priority)
         for name, decision in solve(replace(whole, services=first)).decisions.items():
             assert decision == everyone[name]
+
+
+@holds
+def test_as_many_are_served_at_a_priority_whatever_comes_after_it(given_problem: Problem) -> None:
+    exact = replace(given_problem.settings, solver=Solver.AUTO)
+    whole = replace(without_min_replicas(given_problem), settings=exact)
+    everyone = solve(whole).unserved_by_priority
+    for priority in (1, 2):
+        first = tuple(each for each in whole.services if each.priority <= priority)
+        for each, unserved in solve(replace(whole, services=first)).unserved_by_priority.items():
+            assert unserved == everyone[each]
+
+
+@holds
+def test_exact_is_never_worse_than_greedy_and_never_better_than_its_bounds(given_problem: Problem) -> None:
+    none = SaturationPolicy.NONE
+    busy = tuple(
+        replace(each, load=replace(each.load, arrival_rate=max(each.load.arrival_rate, 1.0)))
+        for each in given_problem.services
+    )
+    given_problem = replace(given_problem, services=busy)
+    first, second = (
+        solve(
+            replace(
+                given_problem, settings=replace(given_problem.settings, solver=each, saturation_policy=none)
+            )
+        )
+        for each in (Solver.GREEDY, Solver.AUTO)
+    )
+    served, more = (
+        {name for name, decision in result.decisions.items() if decision.outcome in ("Served", "Idle")}
+        for result in (first, second)
+    )
+    assert list(second.unserved_by_priority.values()) <= list(first.unserved_by_priority.values())
+    assert second.lower_bound is not None
+    assert second.gap is not None
+    value = value_of(second, more)
+    if first.unserved_by_priority == second.unserved_by_priority:
+        assert value <= value_of(first, served) + 1e-5
+    assert second.lower_bound <= value + 1e-5
+    for priority, bound in second.unserved_bound.items():
+        assert bound <= second.unserved_by_priority[priority]
+
+
+def value_of(result: Result, names: set[str]) -> float:
+    allocations = (result.decisions[name].allocation for name in names)
+    return sum(allocation.value for allocation in allocations if allocation is not None)

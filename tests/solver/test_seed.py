@@ -20,6 +20,7 @@ from inferscale_solver import (
     SaturationPolicy,
     Service,
     Settings,
+    Solver,
     TailRule,
     Targets,
     solve,
@@ -41,6 +42,7 @@ def seed_problem(
     limited: bool = False,
     penalty: float = 0.1,
     policy: SaturationPolicy = SaturationPolicy.NONE,
+    solver: Solver = Solver.GREEDY,
 ) -> Problem:
     """Read the seed's files: decode-only, P95 waits by the exponential rule."""
     profiles = tuple(
@@ -98,7 +100,10 @@ def seed_problem(
         profiles=profiles,
         capacity=Capacity(units) if limited else None,
         settings=Settings(
-            transition_penalty=penalty, saturation_policy=policy, tail_rule=TailRule.EXPONENTIAL
+            transition_penalty=penalty,
+            saturation_policy=policy,
+            tail_rule=TailRule.EXPONENTIAL,
+            solver=solver,
         ),
     )
 
@@ -168,3 +173,14 @@ def test_left_overs_go_to_the_service_left_out() -> None:
         "best effort: 1 of 22 replicas on 2xMI300X; too few units are left of MI300X and 8 more"
     )
     assert result.unserved_by_priority == {1: 0, 2: 0, 3: 1}
+
+
+@pytest.mark.parametrize("solver", [Solver.AUTO, Solver.EXACT])
+def test_the_exact_solver_serves_all_on_limited_accelerators(solver: Solver) -> None:
+    result = solve(seed_problem(costs="accelerator-data.json", limited=True, penalty=0.0, solver=solver))
+    assert result.solver == "exact"
+    assert {decision.outcome for decision in result.decisions.values()} == {"Served"}
+    assert result.total_cost == pytest.approx(20_296)
+    assert result.lower_bound is not None
+    assert 20_049 - 1 <= result.lower_bound <= 20_296
+    assert result.unserved_bound == result.unserved_by_priority == {1: 0, 2: 0, 3: 0}

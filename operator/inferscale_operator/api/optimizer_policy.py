@@ -12,7 +12,7 @@ from inferscale_operator.api.base import Conditions, RuledSchema, Schema
 from inferscale_operator.api.behavior import Behavior
 from inferscale_operator.api.constraints import Rule
 from inferscale_operator.api.resource import AGE, Column, Resource
-from inferscale_solver.problem import SaturationPolicy, TailRule
+from inferscale_solver.problem import SaturationPolicy, Solver, TailRule
 
 POLICY_NAME = "default"
 """The one OptimizerPolicy that is accepted for now."""
@@ -76,6 +76,9 @@ class OptimizerPolicySpec(Schema):
     """Seconds between decisions."""
     accelerators: Accelerators = Accelerators.LIMITED
     """Whether the accelerators on the nodes limit the plan, or as many are assumed as are wanted."""
+    solver: Solver = Solver.AUTO
+    """How limited accelerators are shared: Greedy at once, Exact as well as can be, Auto the better of both
+    within a bounded amount of work."""
     saturation_policy: SaturationPolicy = SaturationPolicy.PRIORITY_EXHAUSTIVE
     """How left-over accelerators go to services that cannot be served within their objectives."""
     delayed_best_effort: StrictBool = False
@@ -105,6 +108,16 @@ class OptimizerPolicyStatus(Schema):
     """Services that were decided."""
     unserved: int | None = None
     """Services that the plan cannot serve within their objectives."""
+    unserved_by_priority: dict[str, int] | None = None
+    """The same by priority, of the services that were decided by the solver."""
+    unserved_bound: dict[str, int] | None = None
+    """Services that no plan can serve, by priority, with the earlier priorities served as they are."""
+    gap: float | None = None
+    """How far the plan may be from the best one, as a fraction of its cost."""
+    prices: dict[str, float] | None = None
+    """What one more unit of each type of accelerator would save, per hour."""
+    power: float | None = None
+    """What the plan is predicted to draw, W, on profiles whose power is known."""
     observed_generation: int | None = None
     """Generation that was last read."""
     conditions: Conditions = ()
@@ -124,6 +137,7 @@ OPTIMIZER_POLICY = Resource(
         Column("Target-Cost/h", ".status.targetCost", "number", "Cost per hour of the plan."),
         Column("Services", ".status.services", "integer", "Services that were decided."),
         Column("Unserved", ".status.unserved", "integer", "Services that cannot be served."),
+        Column("Gap", ".status.gap", "number", "Distance from the best plan, a fraction.", wide=True),
         Column("Last-Tick", ".status.lastTick", "date", "Time since the last decision."),
         AGE,
     ),

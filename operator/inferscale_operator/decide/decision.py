@@ -35,7 +35,7 @@ from inferscale_operator.decide.step import Grant, Intent, grants
 from inferscale_operator.decide.template import inverse, template_patch
 from inferscale_operator.plan import DeploymentPatch, OrphanPlan, Plan, ServicePlan
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Assignment, Decision, evaluate_all
+from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate_all
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -44,7 +44,7 @@ def decide(snapshot: Snapshot) -> Plan:
     examined = {s.key: examine(s, entries, snapshot) for s in sorted(snapshot.services, key=lambda s: s.key)}
     subjects = {key: found for key, found in examined.items() if isinstance(found, Subject)}
     accelerators = stocks(entries.accelerators, snapshot.nodes, snapshot.pods, frozenset(entries.targets))
-    outlooks = _outlooks(snapshot, entries, subjects, accelerators)
+    outlooks, result = _outlooks(snapshot, entries, subjects, accelerators)
     services = tuple(
         _service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
         for state in sorted(snapshot.services, key=lambda s: s.key)
@@ -53,7 +53,7 @@ def decide(snapshot: Snapshot) -> Plan:
         time=snapshot.time,
         services=services,
         orphans=_orphans(snapshot),
-        statuses=cluster_statuses(snapshot, entries, accelerators, services),
+        statuses=cluster_statuses(snapshot, entries, accelerators, services, result),
     )
 
 
@@ -80,8 +80,8 @@ def _orphans(snapshot: Snapshot) -> tuple[OrphanPlan, ...]:
 
 def _outlooks(
     snapshot: Snapshot, entries: Catalog, subjects: Mapping[str, Subject], accelerators: Mapping[str, Stock]
-) -> dict[str, Outlook]:
-    """Targets, windows and the step, for the services that were decided."""
+) -> tuple[dict[str, Outlook], Result | None]:
+    """Targets, windows and the step, for the services that were decided, and the solver's whole answer."""
     guards = {key: guard(s) for key, s in subjects.items() if applies(s.spec)}
     patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
@@ -97,7 +97,7 @@ def _outlooks(
     figures = _figures(target, {k: step[k] for k in target.decisions}, subjects) | _figures(
         advice, {k: step[k] for k in advice.decisions if k not in target.decisions}, subjects
     )
-    return {
+    outlooks = {
         key: Outlook(
             decision=decision,
             intent=intents[key].intent,
@@ -107,6 +107,7 @@ def _outlooks(
         )
         for key, decision in decisions.items()
     }
+    return outlooks, advice.result
 
 
 @dataclass(frozen=True)

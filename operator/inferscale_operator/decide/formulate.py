@@ -22,11 +22,14 @@ from inferscale_solver import (
     Load,
     Outcome,
     Performance,
+    Power,
     Problem,
     Profile,
+    Result,
     Service,
     Settings,
     Targets,
+    Tier,
     solve,
 )
 
@@ -40,6 +43,8 @@ class Decided:
 
     decisions: Mapping[str, Decision]
     problem: Problem | None
+    result: Result | None = None
+    """The whole answer; None where there was nothing to decide."""
 
 
 def known_load(subject: Subject) -> Load | None:
@@ -164,9 +169,11 @@ def _decide(
             saturation_policy=snapshot.policy.saturation_policy,
             delayed_best_effort=snapshot.policy.delayed_best_effort,
             tail_rule=snapshot.policy.tail_rule,
+            solver=snapshot.policy.solver,
         ),
     )
-    return Decided(solve(problem).decisions, problem)
+    result = solve(problem)
+    return Decided(result.decisions, problem, result)
 
 
 def _capacity(
@@ -272,4 +279,12 @@ def _performance(schema: PerformanceSchema) -> Performance:
 
 
 def _profile(name: str, spec: AcceleratorProfileSpec) -> Profile:
-    return Profile(name=name, type=spec.type, multiplicity=spec.multiplicity, cost=spec.cost)
+    power = spec.power
+    return Profile(
+        name=name,
+        type=spec.type,
+        multiplicity=spec.multiplicity,
+        cost=spec.cost,
+        power=None if power is None else Power(power.idle, power.full, power.mid_power, power.mid_util),
+        tier=Tier(spec.tier.value),
+    )

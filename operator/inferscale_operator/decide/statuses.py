@@ -17,11 +17,15 @@ from inferscale_operator.decide.catalog import Catalog, resource_ref_error
 from inferscale_operator.decide.conditions import Finding, conditions, false, true
 from inferscale_operator.plan import EventNote, EventType, ObjectRef, ServicePlan, StatusPlan
 from inferscale_operator.snapshot import Resource, Snapshot
-from inferscale_solver import Outcome
+from inferscale_solver import Outcome, Result
 
 
 def cluster_statuses(
-    snapshot: Snapshot, entries: Catalog, stocks: Mapping[str, Stock], services: Sequence[ServicePlan]
+    snapshot: Snapshot,
+    entries: Catalog,
+    stocks: Mapping[str, Stock],
+    services: Sequence[ServicePlan],
+    result: Result | None,
 ) -> tuple[StatusPlan, ...]:
     """The status of every profile and class, and of the policy."""
     plans = []
@@ -65,7 +69,7 @@ def cluster_statuses(
     for policy in snapshot.policies:
         if policy.name == POLICY_NAME:
             finding = _validity(policy.error, "InForce")
-            figures = _totals(snapshot, services)
+            figures = _totals(snapshot, services) | _quality(result)
             plans.append(
                 _status("OptimizerPolicy", policy, OptimizerPolicyStatus, figures, finding, snapshot)
             )
@@ -122,6 +126,19 @@ def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, An
         "target_cost": round(sum(entry.cost or 0.0 for entry in rows), 2),
         "services": len(services),
         "unserved": sum(_unserved(plan) for plan in services),
+    }
+
+
+def _quality(result: Result | None) -> dict[str, Any]:
+    """How good the plan is, and what would make it better."""
+    if result is None:
+        return {}
+    return {
+        "unserved_by_priority": {str(p): count for p, count in result.unserved_by_priority.items()},
+        "unserved_bound": {str(p): count for p, count in result.unserved_bound.items()} or None,
+        "gap": None if result.gap is None else round(result.gap, 4),
+        "prices": {kind: round(price, 2) for kind, price in result.prices.items()} or None,
+        "power": round(result.power),
     }
 
 

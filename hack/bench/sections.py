@@ -1,0 +1,17 @@
+"""What can be measured: one line a section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench import comparison, simulation, sizing
+from bench.figures import Figures
+
+SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
+    "sizing": sizing.run,
+    "simulation": simulation.run,
+    "comparison": comparison.run,
+}
+
+ON_REQUEST = frozenset({"comparison"})
+"""Sections that take many minutes: they run only if they are named."""

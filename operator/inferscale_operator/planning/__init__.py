@@ -1,0 +1,1 @@
+"""Planning without a cluster: JSON files in, a plan, what-ifs, purchases and frontiers out."""

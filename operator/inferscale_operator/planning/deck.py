@@ -1,0 +1,95 @@
+"""What the JSON files say: accelerators, models, classes, servers, capacity, how to optimise.
+
+Rates are requests/min, times ms, costs per hour, power W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from inferscale_solver import (
+    CurrentAllocation,
+    Performance,
+    Profile,
+    SaturationPolicy,
+    Solver,
+    TailRule,
+    Targets,
+)
+
+
+class LatencyModelName(StrEnum):
+    """Which latency model applies."""
+
+    AUTO = "auto"
+    """prefill-decode for servers with input and output tokens, decode-only for those with avgLength."""
+    DECODE_ONLY = "decode-only"
+    PREFILL_DECODE = "prefill-decode"
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """How a model runs on one accelerator profile."""
+
+    model: str
+    performance: Performance
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """What a service class promises for a model; the percentile comes with the options."""
+
+    service_class: str
+    model: str
+    priority: int
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Server:
+    """One (service class, model) pair with its load and what it has now."""
+
+    name: str
+    service_class: str
+    model: str
+    arrival_rate: float
+    average_length: float | None = None
+    """Tokens of a request as the deck counts them, output only; None where input and output are known."""
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    keep_accelerator: bool = False
+    current: CurrentAllocation | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerData:
+    """How to optimise, as far as the file says; None: not said."""
+
+    unlimited: bool | None = None
+    solver: Solver | None = None
+    saturation_policy: SaturationPolicy | None = None
+    delayed_best_effort: bool | None = None
+    transition_penalty: float | None = None
+    latency_model: LatencyModelName | None = None
+    slo_rule: TailRule | None = None
+    percentile: float | None = None
+    max_cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Deck:
+    """All that the files say."""
+
+    accelerators: tuple[Profile, ...]
+    models: tuple[ModelData, ...]
+    objectives: tuple[Objectives, ...]
+    servers: tuple[Server, ...]
+    units: Mapping[str, int] | None = None
+    """Units of each type; None: there is no such file."""
+    nodes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Where known: of each type, the units of every node."""
+    optimizer: OptimizerData = field(default_factory=OptimizerData)

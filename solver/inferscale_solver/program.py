@@ -1,0 +1,219 @@
+"""Linear and mixed-integer programs in arrays, solved by HiGHS: equal input gives equal output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import highspy
+import numpy as np
+
+from inferscale_solver.prediction import Floats, Ints
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A sparse matrix by columns."""
+
+    rows: int
+    starts: Ints
+    """Shape (columns + 1,)."""
+    index: Ints
+    values: Floats
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return len(self.starts) - 1
+
+    def times(self, x: Floats) -> Floats:
+        """The product with a vector of shape (columns,)."""
+        weights = self.values * np.repeat(x, np.diff(self.starts))
+        return np.bincount(self.index, weights=weights, minlength=self.rows).astype(np.float64)
+
+    def select(self, chosen: Ints) -> Matrix:
+        """The matrix of some columns, in that order."""
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        positions = np.repeat(self.starts[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+        return Matrix(self.rows, starts, self.index[positions], self.values[positions])
+
+
+def matrix(rows: int, columns: Sequence[Sequence[tuple[int, float]]]) -> Matrix:
+    """A matrix from the (row, value) pairs of each column."""
+    starts = np.concatenate([[0], np.cumsum([len(column) for column in columns])]).astype(np.int64)
+    index = np.array([i for column in columns for i, _ in column], dtype=np.int64)
+    values = np.array([value for column in columns for _, value in column], dtype=np.float64)
+    return Matrix(rows, starts, index, values)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Columns x in [0, upper] with rows lower ≤ A x ≤ upper; `integer` columns are whole in the MILP."""
+
+    matrix: Matrix
+    upper: Floats
+    integer: Ints
+    row_lower: Floats
+    row_upper: Floats
+
+    def holds(self, x: Floats, tolerance: float = 1e-6) -> bool:
+        """Whether a point satisfies every row and bound."""
+        activity, slack = self.matrix.times(x), tolerance * (1 + np.abs(self.row_upper))
+        slack = np.where(np.isfinite(slack), slack, tolerance)
+        inside = (activity <= self.row_upper + slack) & (activity >= self.row_lower - slack)
+        return bool(inside.all() and (x <= self.upper + tolerance).all() and (x >= -tolerance).all())
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work a solve may do."""
+
+    nodes: int
+    relative_gap: float
+    seconds: float
+    target: float = -np.inf
+    """An objective that is good enough."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve found."""
+
+    x: Floats
+    objective: float
+    bound: float
+    """No point has a lower objective."""
+    reduced_cost: Floats
+    row_dual: Floats
+    timed_out: bool = False
+
+
+class Relaxation:
+    """The linear relaxation of a program, solved again and again with other costs and row bounds."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._highs = _highs(program, np.zeros(program.matrix.columns), integer=False)
+
+    def solve(self, cost: Floats, seconds: float) -> Solution | None:
+        """Minimise a cost; None where the time ran out first."""
+        columns = np.arange(self.program.matrix.columns, dtype=np.int32)
+        self._highs.changeColsCost(len(columns), columns, cost)
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + seconds)
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        found, objective = self._highs.getSolution(), self._highs.getObjectiveValue()
+        return Solution(
+            x=np.asarray(found.col_value),
+            objective=objective,
+            bound=objective,
+            reduced_cost=np.asarray(found.col_dual),
+            row_dual=np.asarray(found.row_dual),
+        )
+
+    def bound_row(self, row: int, lower: float, upper: float) -> None:
+        """Change the bounds of a row, here and in the program."""
+        row_lower, row_upper = self.program.row_lower.copy(), self.program.row_upper.copy()
+        row_lower[row], row_upper[row] = lower, upper
+        self.program = replace(self.program, row_lower=row_lower, row_upper=row_upper)
+        self._highs.changeRowBounds(row, lower, upper)
+
+
+def integer_solution(
+    program: Program, cost: Floats, effort: Effort, start: Floats | None = None, free: Ints | None = None
+) -> Solution | None:
+    """Minimise a cost over whole `integer` columns.
+
+    Args:
+        program: The program.
+        cost: Shape (columns,).
+        effort: When to stop.
+        start: A point to start from; the columns that are not free keep its values.
+        free: The columns that may change; None: all.
+
+    Returns:
+        The best point found with a proven bound (of the free columns only, where some are not); None where
+        none was found.
+    """
+    if free is not None and start is not None:
+        rest = start.copy()
+        rest[free] = 0.0
+        activity = program.matrix.times(rest)
+        part = Program(
+            matrix=program.matrix.select(free),
+            upper=program.upper[free],
+            integer=program.integer[free],
+            row_lower=program.row_lower - activity,
+            row_upper=program.row_upper - activity,
+        )
+        fixed = float(cost @ rest)
+        within = replace(effort, target=effort.target - fixed)
+        found = integer_solution(_touched(part), cost[free], within)
+        if found is None:
+            return None
+        rest[free] = found.x
+        return replace(found, x=rest, objective=found.objective + fixed, bound=found.bound + fixed)
+    highs = _highs(program, cost, integer=True)
+    highs.setOptionValue("mip_allow_restart", False)
+    highs.setOptionValue("mip_max_nodes", effort.nodes)
+    highs.setOptionValue("mip_rel_gap", effort.relative_gap)
+    highs.setOptionValue("mip_abs_gap", 1e-7)
+    highs.setOptionValue("time_limit", effort.seconds)
+    if np.isfinite(effort.target):
+        highs.setOptionValue("objective_target", effort.target)
+    if start is not None:
+        guess = highspy.HighsSolution()
+        guess.col_value = start.tolist()
+        highs.setSolution(guess)
+    highs.run()
+    info, status = highs.getInfo(), highs.getModelStatus()
+    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        return None
+    x = np.asarray(highs.getSolution().col_value)
+    x[program.integer > 0] = np.round(x[program.integer > 0])
+    return Solution(
+        x=x,
+        objective=float(cost @ x),
+        bound=float(info.mip_dual_bound),
+        reduced_cost=np.zeros(0),
+        row_dual=np.zeros(0),
+        timed_out=status == highspy.HighsModelStatus.kTimeLimit,
+    )
+
+
+def _touched(program: Program) -> Program:
+    """The program without the rows that none of its columns appears in."""
+    touched = np.zeros(program.matrix.rows, dtype=bool)
+    touched[program.matrix.index] = True
+    number = np.cumsum(touched) - 1
+    return replace(
+        program,
+        matrix=replace(program.matrix, rows=int(touched.sum()), index=number[program.matrix.index]),
+        row_lower=program.row_lower[touched],
+        row_upper=program.row_upper[touched],
+    )
+
+
+def _highs(program: Program, cost: Floats, *, integer: bool) -> highspy.Highs:
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = program.matrix.columns, program.matrix.rows
+    lp.col_cost_ = cost
+    lp.col_lower_, lp.col_upper_ = np.zeros(program.matrix.columns), program.upper
+    lp.row_lower_, lp.row_upper_ = program.row_lower, program.row_upper
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    lp.a_matrix_.start_ = program.matrix.starts.astype(np.int32)
+    lp.a_matrix_.index_ = program.matrix.index.astype(np.int32)
+    lp.a_matrix_.value_ = program.matrix.values
+    if integer:
+        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+        lp.integrality_ = [kinds[whole] for whole in program.integer.tolist()]
+    highs = highspy.Highs()  # type: ignore[no-untyped-call]
+    highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", 1)
+    highs.setOptionValue("random_seed", _SEED)
+    highs.passModel(lp)
+    return highs
