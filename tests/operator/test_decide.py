@@ -199,6 +199,9 @@ def test_a_whole_move_through_decisions_and_a_rollout() -> None:
         )
         if found.allocation.reason == "Moved":
             break
+    entry = found.allocation.allocations[0]
+    assert (entry.accelerator, entry.current_accelerator, entry.desired_replicas) == ("a100", "a100", 1)
+    assert found.status.status["accelerator"] == "a100"
     assert least >= 2.0
     assert (fleet.ready_on("H100"), fleet.ready_on("A100"), fleet.paused) == (0, 1, False)
     assert fleet.strategy == deployment().strategy

@@ -18,6 +18,7 @@ from inferscale_operator.api.inference_allocation import (
 )
 from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.decide import moves
+from inferscale_operator.decide.accelerators import recognise
 from inferscale_operator.decide.catalog import Refusal, Subject
 from inferscale_operator.decide.conditions import Finding, conditions, events
 from inferscale_operator.decide.findings import (
@@ -131,21 +132,26 @@ def held_plan(
 def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> ServicePlan:
     """A service in a move: nothing else is done to it meanwhile."""
     move = advanced.move
-    entry = _held_entry(subject)
+    entry, serving = _held_entry(subject), subject.accelerator
     if move is None:
         reason, message = "Moved", advanced.events[-1].message if advanced.events else ""
+        # The template tells what serves now, the old accelerator or the new.
+        found = recognise(subject.deployment, subject.accelerators, subject.performances.values())
+        serving = wanted = found or serving
+        replicas = subject.deployment.replicas
+        entry = entry.model_copy(update={"current_accelerator": serving})
     else:
         side = move.source if move.step is MoveStep.ROLL_BACK else move.to
         reason, message = "Moving", move_message(move)
-        entry = entry.model_copy(
-            update={
-                "accelerator": side.accelerator,
-                "desired_replicas": side.replicas,
-                "cost": subject.cost(side.accelerator, side.replicas)
-                if side.accelerator in subject.performances
-                else entry.cost,
-            }
-        )
+        wanted, replicas = side.accelerator, side.replicas
+    known = wanted in subject.performances
+    entry = entry.model_copy(
+        update={
+            "accelerator": wanted,
+            "desired_replicas": replicas,
+            "cost": subject.cost(wanted, replicas) if known else entry.cost,
+        }
+    )
     failed = _failed_moves(subject.state, snapshot, (advanced.failed,) if advanced.failed else ())
     status = _recorded(subject.state).model_copy(
         update={
@@ -158,9 +164,7 @@ def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -
         }
     )
     findings = moving_findings(subject, move, message)
-    return _service_plan(
-        subject.state, status, findings, advanced.patch, advanced.events, snapshot, subject.accelerator
-    )
+    return _service_plan(subject.state, status, findings, advanced.patch, advanced.events, snapshot, serving)
 
 
 def paused_plan(subject: Subject, snapshot: Snapshot) -> ServicePlan:
