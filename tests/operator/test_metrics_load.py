@@ -248,6 +248,13 @@ def test_a_service_whose_samples_are_old_is_unknown_and_says_how_old():
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "state"), [(59, LoadState.STARTING), (61, LoadState.UNKNOWN), (None, LoadState.UNKNOWN)]
+)
+def test_pods_may_stay_silent_for_half_a_window_before_it_is_an_alarm(seconds, state):
+    assert load_of({}, Workload("n", ready("a", seconds=seconds))).state is state
+
+
 def test_a_service_whose_only_pod_has_no_rate_yet_is_starting():
     load = load_of({"a": NEWBORN}, Workload("n", ready("a", seconds=5)))
     assert load.state is LoadState.STARTING

@@ -255,6 +255,8 @@ class TestLimits:
         result = solve(replace(given, capacity=scattered))
         assert profiles(result) == {"a": "H100"}
         assert result.decisions["a"].binding == "placement:A100"
+        cost = None if solver is Solver.GREEDY else pytest.approx(1.1 * (20.0 - 12.0))
+        assert result.placement_cost == cost
 
     def test_zero_cost_is_valid(self) -> None:
         given = problem(

@@ -143,7 +143,8 @@ def _load(report: _Report) -> ObservedLoad:
     reporting = [pod for pod in workload.ready if _reports(pod, report)]
     silent = [pod for pod in workload.ready if pod not in reporting]
     if not reporting:
-        return ObservedLoad(LoadState.UNKNOWN, _silence(report))
+        new = all(_ready_seconds(pod, report) < report.settings.window_seconds / 2 for pod in workload.ready)
+        return ObservedLoad(LoadState.STARTING if new else LoadState.UNKNOWN, _silence(report))
     if not any(pod.name in values[Query.ARRIVALS] for pod in reporting):
         return ObservedLoad(
             LoadState.STARTING,
