@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench import comparison, simulation, sizing
+from bench import comparison, simulation, sizing, solver
 from bench.figures import Figures
 
 SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
     "sizing": sizing.run,
     "simulation": simulation.run,
+    "solver": solver.run,
     "comparison": comparison.run,
 }
 

@@ -24,6 +24,8 @@ from inferscale_solver.problem import Tier
 from inferscale_solver.program import Program, matrix
 from inferscale_solver.resources import Resources
 
+_TOLERANCE = 1e-6
+
 
 class Goal(StrEnum):
     """What a level minimises."""
@@ -49,6 +51,19 @@ class Level:
     """The row of the program that holds the objective."""
     constant: float = 0.0
     """The objective is `constant + cost · x`."""
+
+    def at(self, x: Floats) -> float:
+        """The objective at a point."""
+        return self.constant + float(self.cost @ x)
+
+    def whole(self, bound: float) -> float:
+        """A bound of the objective, made sharper where the objective is whole."""
+        return float(np.ceil(bound - _TOLERANCE)) if self.goal is Goal.UNSERVED else bound
+
+    def limit(self, objective: float) -> float:
+        """The limit of the level's row that keeps the objective where it is."""
+        counted = self.goal is Goal.UNSERVED
+        return (round(objective) if counted else objective + _TOLERANCE) - self.constant
 
 
 @dataclass(frozen=True)

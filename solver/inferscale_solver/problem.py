@@ -176,8 +176,6 @@ class Settings:
     tail_rule: TailRule = TailRule.EXACT
     solver: Solver = Solver.AUTO
     """How limited accelerators are shared."""
-    keep_threshold: float = 0.0
-    """Cost per hour by which something must be better than the current allocation to replace it."""
     max_cost: float | None = None
     """Cost per hour that the whole plan may reach; what does not fit is shed from the last priority on."""
     time_limit: float = 60.0
@@ -224,7 +222,6 @@ def check(problem: Problem) -> None:
         where = f"profile {profile.name}"
         _require(where, "multiplicity", profile.multiplicity, least=1)
         _require(where, "cost", profile.cost, least=0)
-    _require("settings", "keep_threshold", problem.settings.keep_threshold, least=0)
     if problem.settings.max_cost is not None:
         _require("settings", "max_cost", problem.settings.max_cost, least=0)
     for quota in problem.quotas:

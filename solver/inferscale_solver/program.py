@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ import numpy as np
 from inferscale_solver.prediction import Floats, Ints
 
 _SEED = 0
+_DUAL, _PRIMAL = 1, 4
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,38 @@ class Solution:
     timed_out: bool = False
 
 
+class Clock:
+    """The time that is left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self.ran_out = False
+
+    def left(self) -> float:
+        """Seconds that a solve may take; remembered if there are none."""
+        left = self._deadline - time.monotonic()
+        self.ran_out |= left <= 0
+        return max(left, 1e-3)
+
+
 class Relaxation:
-    """The linear relaxation of a program, solved again and again with other costs and row bounds."""
+    """The linear relaxation of a program, solved again and again with other costs and row limits."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._cost: Floats | None = None
         self._highs = _highs(program, np.zeros(program.matrix.columns), integer=False)
 
     def solve(self, cost: Floats, seconds: float) -> Solution | None:
         """Minimise a cost; None where the time ran out first."""
         columns = np.arange(self.program.matrix.columns, dtype=np.int32)
-        self._highs.changeColsCost(len(columns), columns, cost)
+        if self._cost is None or not np.array_equal(cost, self._cost):
+            # The last basis stays feasible when costs change, and optimal in its costs when limits do.
+            self._highs.setOptionValue("simplex_strategy", _DUAL if self._cost is None else _PRIMAL)
+            self._highs.changeColsCost(len(columns), columns, cost)
+            self._cost = cost
+        else:
+            self._highs.setOptionValue("simplex_strategy", _DUAL)
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + seconds)
         self._highs.run()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
@@ -115,12 +138,12 @@ class Relaxation:
             row_dual=np.asarray(found.row_dual),
         )
 
-    def bound_row(self, row: int, lower: float, upper: float) -> None:
-        """Change the bounds of a row, here and in the program."""
-        row_lower, row_upper = self.program.row_lower.copy(), self.program.row_upper.copy()
-        row_lower[row], row_upper[row] = lower, upper
-        self.program = replace(self.program, row_lower=row_lower, row_upper=row_upper)
-        self._highs.changeRowBounds(row, lower, upper)
+    def limit(self, row: int, upper: float) -> None:
+        """Change the upper limit of a row, here and in the program."""
+        row_upper = self.program.row_upper.copy()
+        row_upper[row] = upper
+        self.program = replace(self.program, row_upper=row_upper)
+        self._highs.changeRowBounds(row, float(self.program.row_lower[row]), float(upper))
 
 
 def integer_solution(

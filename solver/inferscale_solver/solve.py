@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from inferscale_solver.allocation import Assignment, candidate_allocation, evaluate_all
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates, candidates
 from inferscale_solver.choice import Choice
-from inferscale_solver.exact import Proof, exact
+from inferscale_solver.exact import exact
 from inferscale_solver.explanation import decision
 from inferscale_solver.formulation import burst_cost
 from inferscale_solver.greedy import greedy
 from inferscale_solver.problem import Problem, Settings, Solver, Tier, check
+from inferscale_solver.proof import Proof
 from inferscale_solver.resources import Kind, Resources, resources
 from inferscale_solver.result import Allocation, Outcome, Result
 from inferscale_solver.settlement import rank, settle
@@ -75,7 +76,10 @@ def solve(problem: Problem) -> Result:
             allocation.cost for allocation in given if profiles[allocation.profile].tier is Tier.BURST
         ),
     )
-    return result if plan.proof is None else _proved(result, found, choices, plan.proof)
+    if plan.proof is None:
+        return result
+    proved = _proved(result, found, choices, plan.proof)
+    return replace(proved, placement_cost=_placement_cost(problem, found, choices))
 
 
 def _plan(found: Candidates, shared: Resources, settings: Settings) -> _Plan:
@@ -92,6 +96,17 @@ def _plan(found: Candidates, shared: Resources, settings: Settings) -> _Plan:
     if rank(found, second) <= rank(found, first):
         return _Plan(second, "exact", proof)
     return _Plan(first, "greedy", proof)
+
+
+def _placement_cost(problem: Problem, found: Candidates, choices: tuple[Choice, ...]) -> float | None:
+    """What the plan's value is above that of one whose replicas need not fit on nodes."""
+    if problem.capacity is None or not problem.capacity.free_by_node:
+        return None
+    unplaced = replace(problem, capacity=replace(problem.capacity, free_by_node={}))
+    free = _plan(found, resources(unplaced, found), problem.settings)
+    unserved, _, value = rank(found, choices)
+    most, _, least = rank(found, free.choices)
+    return max(value - least, 0.0) if unserved == most else None
 
 
 def _all_preferred(found: Candidates, choices: tuple[Choice, ...]) -> bool:

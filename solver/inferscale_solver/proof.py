@@ -1,0 +1,114 @@
+"""What is known about every plan: bounds, and the prices of accelerators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inferscale_solver.formulation import Formulation, Goal, Level
+from inferscale_solver.prediction import Floats
+from inferscale_solver.program import Clock, Relaxation, Solution
+from inferscale_solver.resources import Kind, Resources
+
+_TOLERANCE = 1e-6
+_PRICE_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What no plan can undercut, and what more accelerators would be worth."""
+
+    unserved_bound: Mapping[int, int]
+    """By priority, of the services that have candidates; the earlier priorities as in the plan."""
+    lower_bound: float
+    """Of the value of what is served, over plans that leave no more unserved at any priority."""
+    prices: Mapping[str, float]
+    timed_out: bool
+
+
+def prove(
+    written: Formulation,
+    relaxation: Relaxation,
+    resources: Resources,
+    clock: Clock,
+    x: Floats,
+    unserved_bound: Mapping[int, int] | None,
+    value_bound: float,
+) -> Proof:
+    """Bound all plans that leave no more services unserved than this one.
+
+    Args:
+        written: The program.
+        relaxation: Its relaxation.
+        resources: What is shared.
+        clock: When to stop.
+        x: The plan.
+        unserved_bound: By priority, with the earlier priorities as in the plan; None: not known.
+        value_bound: Bound of the value with all levels before it limited as in the plan; -inf: none.
+    """
+    if unserved_bound is None:
+        unserved_bound = _count_again(written, relaxation, clock, x)
+    for level in written.levels:
+        if level.goal in (Goal.UNSERVED, Goal.GIVEN_UP, Goal.BURST):
+            relaxation.limit(level.row, level.limit(level.at(x)))
+        else:
+            relaxation.limit(level.row, np.inf)
+    value = next(level for level in written.levels if level.goal is Goal.VALUE)
+    base = relaxation.solve(value.cost, clock.left())
+    prices = {} if base is None else _prices(relaxation, value, base, resources, clock)
+    lower_bound = max(value_bound, -np.inf if base is None else base.bound)
+    others = [level for level in written.levels if level.goal in (Goal.GIVEN_UP, Goal.BURST)]
+    if others:
+        # The bound is for plans that may give up or burst more than this one.
+        for level in others:
+            relaxation.limit(level.row, np.inf)
+        freed = relaxation.solve(value.cost, clock.left())
+        lower_bound = -np.inf if freed is None else freed.bound
+    return Proof(unserved_bound, float(lower_bound), prices, clock.ran_out)
+
+
+def _count_again(written: Formulation, relaxation: Relaxation, clock: Clock, x: Floats) -> dict[int, int]:
+    """Bound the unserved services of each priority with the earlier ones as in the plan."""
+    bounds: dict[int, int] = {}
+    for level in written.levels:
+        relaxation.limit(level.row, np.inf)
+    for level in written.levels:
+        if level.goal is Goal.UNSERVED:
+            relaxed = relaxation.solve(level.cost, clock.left())
+            bounds[level.priority] = (
+                0 if relaxed is None else round(level.whole(level.constant + relaxed.bound))
+            )
+            relaxation.limit(level.row, level.limit(level.at(x)))
+    return bounds
+
+
+def _prices(
+    relaxation: Relaxation, value: Level, base: Solution, resources: Resources, clock: Clock
+) -> dict[str, float]:
+    rows: dict[str, list[int]] = {}
+    for i, resource in enumerate(resources.resources):
+        if resource.kind in (Kind.UNITS, Kind.NODES):
+            rows.setdefault(resource.name, []).append(i)
+    return {name: _price(relaxation, value, base, here, resources, clock) for name, here in rows.items()}
+
+
+def _price(
+    relaxation: Relaxation,
+    value: Level,
+    base: Solution,
+    rows: Sequence[int],
+    resources: Resources,
+    clock: Clock,
+) -> float:
+    """What one more unit of a type saves, by solving again with it."""
+    if all(abs(base.row_dual[i]) < _TOLERANCE for i in rows):
+        return 0.0
+    before = {i: float(relaxation.program.row_upper[i]) for i in rows}
+    for i, limit in before.items():
+        relaxation.limit(i, limit + 1 / resources.resources[i].piece)
+    more = relaxation.solve(value.cost, clock.left())
+    for i, limit in before.items():
+        relaxation.limit(i, limit)
+    return 0.0 if more is None else round(max(base.objective - more.objective, 0.0), _PRICE_DECIMALS)
