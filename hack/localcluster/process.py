@@ -92,6 +92,10 @@ def stop_supervisor(state_dir: Path, timeout_s: float = 180.0) -> None:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         os.kill(int((state_dir / "supervisor.pid").read_text()), signal.SIGTERM)
     wait_until(lambda: not is_supervised(state_dir), timeout_s, f"the processes of {state_dir} to end")
+    # Its lock is a file of the folder, and may go before others do; a killed supervisor leaves them.
+    with contextlib.suppress(ClusterError):
+        wait_until(lambda: not state_dir.exists(), 10.0, f"{state_dir} to be removed")
+    remove_stale(state_dir)
 
 
 def remove_stale(state_dir: Path) -> None:
