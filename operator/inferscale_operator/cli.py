@@ -106,6 +106,7 @@ def replay(snapshot: Path, output: str) -> None:
 commands.add_command(analyze)
 commands.add_command(estimate)
 commands.add_command(fit)
+commands.add_command(plan_command)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -170,9 +171,6 @@ def _read(path: Path) -> Snapshot:
             f"{path} is no recorded snapshot: {where}: {first['msg']}. "
             "Give a file that `inferscale run --record FOLDER` wrote (….snapshot.json)."
         ) from error
-
-
-commands.add_command(plan_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
