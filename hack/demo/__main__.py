@@ -86,12 +86,14 @@ def _follow(console: Console, world: World, seconds: float) -> list[watch.Seen]:
             allocations = watcher.allocations()
             title = f"inferenceallocations at {_clock(now)}"
             if console.is_terminal:
-                live.update(watch.table(allocations, title), refresh=True)
+                live.update(watch.table(allocations, title, console.width), refresh=True)
             elif allocations and now >= next_table:
-                console.print(watch.table(allocations, title))
+                console.print(watch.table(allocations, title, console.width))
                 next_table = now + TABLE_EVERY_S
             time.sleep(0.5)
-    console.print(watch.table(watcher.allocations(), f"inferenceallocations at {_clock(seconds)}"))
+    console.print(
+        watch.table(watcher.allocations(), f"inferenceallocations at {_clock(seconds)}", console.width)
+    )
     return seen
 
 

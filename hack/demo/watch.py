@@ -28,7 +28,8 @@ COLUMNS = (
     ("OBS", "right"),
     ("REASON", "left"),
 )
-GOOD = {"ScaledUp", "MoveStarted", "MoveReady", "MoveCompleted", "ScaledDown"}
+WIDE = 125
+"""Characters of a terminal that shows all columns."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,14 @@ class Watch:
         )
         return sorted(answer["items"], key=lambda item: str(item["metadata"]["name"]))
 
-    def replicas(self) -> dict[str, int]:
-        """Pods that hold accelerators, by node."""
-        held: dict[str, int] = {}
-        for pod in CoreV1Api(self._client).list_namespaced_pod(NAMESPACE).items:
-            if pod.spec.node_name is not None:
-                held[pod.spec.node_name] = held.get(pod.spec.node_name, 0) + 1
-        return held
 
-
-def table(allocations: list[dict[str, Any]], title: str) -> Table:
-    """The allocations as `kubectl get inferenceallocations` shows them."""
+def table(allocations: list[dict[str, Any]], title: str, width: int) -> Table:
+    """The allocations as kubectl shows them; without the model where there is no room for it."""
     result = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    narrow = width < WIDE
     for name, justify in COLUMNS:
+        if narrow and name == "MODEL":
+            continue
         result.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for item in allocations:
         status = item.get("status") or {}
@@ -87,7 +83,7 @@ def table(allocations: list[dict[str, Any]], title: str) -> Table:
         load = status.get("load") or {}
         result.add_row(
             item["metadata"]["name"],
-            status.get("model", ""),
+            *([] if narrow else [status.get("model", "")]),
             status.get("serviceClass", ""),
             entry.get("accelerator", ""),
             *(_number(entry.get(k), 0) for k in ("currentReplicas", "desiredReplicas", "maxBatch")),

@@ -2,7 +2,6 @@
 
 from inferscale_solver.allocation import Assignment, evaluate, evaluate_all, required_replicas
 from inferscale_solver.candidates import Candidates, candidates
-from inferscale_solver.placement import place, replicas_that_fit
 from inferscale_solver.power import power_draw
 from inferscale_solver.problem import (
     Capacity,
@@ -63,9 +62,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "holding",
-    "place",
     "power_draw",
-    "replicas_that_fit",
     "required_replicas",
     "solve",
     "transition_value",
