@@ -3,6 +3,7 @@
 from inferscale_solver.allocation import Assignment, evaluate, evaluate_all, required_replicas
 from inferscale_solver.candidates import Candidates, candidates
 from inferscale_solver.power import power_draw
+from inferscale_solver.prediction import required_rate
 from inferscale_solver.problem import (
     Capacity,
     CurrentAllocation,
@@ -63,6 +64,7 @@ __all__ = [
     "evaluate_all",
     "holding",
     "power_draw",
+    "required_rate",
     "required_replicas",
     "solve",
     "transition_value",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import inferscale_queueing as queueing
 from inferscale_queueing.sizing import LOWEST_LOAD
-from inferscale_solver.problem import Performance, Service, TailRule
+from inferscale_solver.problem import Load, Performance, Service, TailRule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -66,8 +66,12 @@ class Figures:
 
 def demand(service: Service) -> float:
     """The rate that a service must be able to take, requests/min: its arrivals or its throughput target."""
-    tps = service.targets.tps or 0.0
-    return max(service.load.arrival_rate, 60 * tps / service.load.output_tokens)
+    return required_rate(service.load, service.targets.tps)
+
+
+def required_rate(load: Load, tps: float | None) -> float:
+    """The rate that a load asks for, requests/min: its arrivals, or what a throughput target takes."""
+    return max(load.arrival_rate, 60 * (tps or 0.0) / load.output_tokens)
 
 
 def batch_limits(pairs: Sequence[tuple[Service, Performance]]) -> Ints:

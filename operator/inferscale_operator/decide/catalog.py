@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -16,7 +16,7 @@ from inferscale_operator.api.service_class import ModelTargets, ServiceClassSpec
 from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
 from inferscale_operator.decide.stabilization import Holding, Windows
 from inferscale_operator.decide.template import Placement, deployed_batch, template_obstacle, variant_of
-from inferscale_operator.snapshot import DeploymentState, Resource, ServiceState, Snapshot
+from inferscale_operator.snapshot import DeploymentState, ServiceState, Snapshot
 
 
 @dataclass(frozen=True)
@@ -371,14 +371,13 @@ def _first(*values: int | None) -> int:
     return next(v for v in values if v is not None)
 
 
-def resource_ref_error(resource: Resource[ModelProfileSpec], accelerators: Iterable[str]) -> str:
-    """What is wrong with the references of a ModelProfile; empty: nothing."""
-    known = set(accelerators)
-    if resource.spec is None:
-        return resource.error
-    unknown = [
-        f'spec.profiles[{i}].accelerator: "{p.accelerator}" is not an AcceleratorProfile'
-        for i, p in enumerate(resource.spec.profiles)
-        if p.accelerator not in known
-    ]
-    return f"{'; '.join(unknown)}: create it, or name one of {_names(known)}" if unknown else ""
+def unknown_references(named: Iterable[tuple[str, str]], what: str, known: Collection[str]) -> str:
+    """Which references lead nowhere, and what would be right; empty: all lead somewhere.
+
+    Args:
+        named: Path of the field and the name in it.
+        what: What should be named, with its article: `a ModelProfile`.
+        known: Names of the objects of that kind.
+    """
+    wrong = [f'{path}: "{name}" is not {what}' for path, name in named if name not in known]
+    return f"{'; '.join(wrong)}: create it, or name one of {_names(known)}" if wrong else ""

@@ -70,13 +70,23 @@ def conditions(
     return tuple(condition for _, condition in sorted({**earlier, **stated}.items()))
 
 
-def events(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[EventNote, ...]:
-    """Warnings for conditions that became alarming, or say something else that somebody must mend."""
+def events(
+    before: Sequence[Condition],
+    after: Sequence[Condition],
+    alarming: Mapping[str, ConditionStatus] = _ALARMING,
+) -> tuple[EventNote, ...]:
+    """Warnings for conditions that became alarming, or say something else that somebody must mend.
+
+    Args:
+        before: The conditions as they were.
+        after: The conditions as they are.
+        alarming: The status in which each is worth a warning; those of a service unless said.
+    """
     earlier = {c.type: c for c in before}
     return tuple(
         EventNote(EventType.WARNING, c.reason, c.message)
         for c in after
-        if _ALARMING.get(c.type) is c.status
+        if alarming.get(c.type) is c.status
         and c.reason not in _EXPECTED_REASONS
         and _is_news(earlier.get(c.type), c)
     )

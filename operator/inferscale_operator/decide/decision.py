@@ -18,7 +18,6 @@ from inferscale_operator.decide.formulate import (
     least_replicas,
     needed_replicas,
     rate_per_replica,
-    required_rate,
 )
 from inferscale_operator.decide.report import (
     decided_plan,
@@ -35,7 +34,7 @@ from inferscale_operator.decide.step import Grant, Intent, grants
 from inferscale_operator.decide.template import inverse, template_patch
 from inferscale_operator.plan import DeploymentPatch, OrphanPlan, Plan, ServicePlan
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate_all
+from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate_all, required_rate
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -118,7 +117,7 @@ class _Remembered:
 
 def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Remembered:
     load = known_load(subject)
-    rate = required_rate(subject, load) if load is not None else 0.0
+    rate = required_rate(load, subject.targets.tps) if load is not None else 0.0
     holding = subject.holding
     target = _target(subject, decision, snapshot)
     latest = Recommendation(

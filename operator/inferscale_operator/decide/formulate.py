@@ -30,6 +30,7 @@ from inferscale_solver import (
     Settings,
     Targets,
     Tier,
+    required_rate,
     solve,
 )
 
@@ -125,11 +126,6 @@ def rate_per_replica(decision: Decision, accelerator: str) -> float:
         ),
         0.0,
     )
-
-
-def required_rate(subject: Subject, load: Load) -> float:
-    """The rate that a service must be able to take, requests/min: arrivals, or its throughput objective."""
-    return max(load.arrival_rate, 60 * (subject.targets.tps or 0.0) / load.output_tokens)
 
 
 def least_replicas(subject: Subject, rate: float) -> int:
@@ -235,7 +231,7 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
     spec, targets = subject.spec, subject.targets
     partial = subject.state.load.state is LoadState.PARTIAL
     managed = spec.batch.mode is BatchMode.MANAGED
-    least = least_replicas(subject, required_rate(subject, load))
+    least = least_replicas(subject, required_rate(load, subject.targets.tps))
     excluded = subject.excluded(snapshot)
     return Service(
         name=subject.key,

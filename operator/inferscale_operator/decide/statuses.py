@@ -8,16 +8,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
-from inferscale_operator.api.base import Condition, ConditionStatus
-from inferscale_operator.api.model_profile import ModelProfileStatus
+from inferscale_operator.api.base import ConditionStatus
+from inferscale_operator.api.model_profile import ModelProfileSpec, ModelProfileStatus
 from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicyStatus
-from inferscale_operator.api.service_class import ServiceClassStatus
+from inferscale_operator.api.service_class import ServiceClassSpec, ServiceClassStatus
 from inferscale_operator.decide.accelerators import Stock
-from inferscale_operator.decide.catalog import Catalog, resource_ref_error
-from inferscale_operator.decide.conditions import Finding, conditions, false, true
-from inferscale_operator.plan import EventNote, EventType, ObjectRef, ServicePlan, StatusPlan
+from inferscale_operator.decide.catalog import Catalog, unknown_references
+from inferscale_operator.decide.conditions import Finding, conditions, events, false, true
+from inferscale_operator.plan import ObjectRef, ServicePlan, StatusPlan
 from inferscale_operator.snapshot import Resource, Snapshot
 from inferscale_solver import Outcome, Result
+
+_ALARMING = {"Ready": ConditionStatus.FALSE}
 
 
 def cluster_statuses(
@@ -46,7 +48,7 @@ def cluster_statuses(
             _status("AcceleratorProfile", profile, AcceleratorProfileStatus, figures, finding, snapshot)
         )
     for model in snapshot.model_profiles:
-        error = resource_ref_error(model, entries.accelerators)
+        error = _model_error(model, entries)
         reason = "Invalid" if model.spec is None else "AcceleratorNotFound"
         plans.append(
             _status(
@@ -89,16 +91,7 @@ def _status(
     return StatusPlan(
         ref=ObjectRef(kind, resource.name, resource.uid),
         status=status.model_dump(mode="json", by_alias=True),
-        events=_events(resource.conditions, after),
-    )
-
-
-def _events(before: Sequence[Condition], after: Sequence[Condition]) -> tuple[EventNote, ...]:
-    earlier = {c.type: (c.status, c.reason) for c in before}
-    return tuple(
-        EventNote(EventType.WARNING, c.reason, c.message)
-        for c in after
-        if c.status is ConditionStatus.FALSE and earlier.get(c.type) != (c.status, c.reason)
+        events=events(resource.conditions, after, _ALARMING),
     )
 
 
@@ -106,16 +99,18 @@ def _validity(error: str, good: str, bad: str = "Invalid") -> Finding:
     return false(bad, error) if error else true(good)
 
 
-def _class_error(resource: Resource[Any], entries: Catalog) -> str:
+def _model_error(resource: Resource[ModelProfileSpec], entries: Catalog) -> str:
     if resource.spec is None:
         return resource.error
-    unknown = [
-        f'spec.models[{i}].model: "{t.model}" is not a ModelProfile'
-        for i, t in enumerate(resource.spec.models)
-        if t.model not in entries.models
-    ]
-    known = ", ".join(sorted(entries.models)) or "none exist"
-    return f"{'; '.join(unknown)}: create it, or name one of {known}" if unknown else ""
+    named = ((f"spec.profiles[{i}].accelerator", p.accelerator) for i, p in enumerate(resource.spec.profiles))
+    return unknown_references(named, "an AcceleratorProfile", entries.accelerators)
+
+
+def _class_error(resource: Resource[ServiceClassSpec], entries: Catalog) -> str:
+    if resource.spec is None:
+        return resource.error
+    named = ((f"spec.models[{i}].model", t.model) for i, t in enumerate(resource.spec.models))
+    return unknown_references(named, "a ModelProfile", entries.models)
 
 
 def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, Any]:
