@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import ClusterError
+from .supervisor import watch_process
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # Below the range from which kernels give ports to outgoing connections, so that none of these takes one
@@ -90,7 +91,11 @@ def stop_supervisor(state_dir: Path, timeout_s: float = 180.0) -> None:
         remove_stale(state_dir)
         return
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        os.kill(int((state_dir / "supervisor.pid").read_text()), signal.SIGTERM)
+        pid = int((state_dir / "supervisor.pid").read_text())
+        is_alive = watch_process(pid)
+        os.kill(pid, signal.SIGTERM)
+        # The lock is a file of the folder that it removes: gone before the process itself is.
+        wait_until(lambda: not is_alive(0.1), timeout_s, f"the supervisor of {state_dir} to end")
     wait_until(lambda: not is_supervised(state_dir), timeout_s, f"the processes of {state_dir} to end")
     # Its lock is a file of the folder, and may go before others do; a killed supervisor leaves them.
     with contextlib.suppress(ClusterError):

@@ -123,8 +123,8 @@ def _die_with_parent(parent: int) -> Callable[[], None] | None:
     return hook
 
 
-def _watch_owner(pid: int | None) -> Callable[[float], bool]:
-    """A function that waits for the given seconds, at most, and says whether the owner still runs."""
+def watch_process(pid: int | None) -> Callable[[float], bool]:
+    """A function that waits for the given seconds, at most, and says whether the process still runs."""
     if pid is None:
 
         def forever(seconds: float) -> bool:
@@ -151,7 +151,7 @@ def _watch_owner(pid: int | None) -> Callable[[float], bool]:
 def main(arguments: list[str]) -> int:
     """Go to the background; the parent returns when the supervisor is at work."""
     state_dir = Path(arguments[0])
-    owner_is_alive = _watch_owner(int(arguments[1]) if len(arguments) > 1 else None)
+    owner_is_alive = watch_process(int(arguments[1]) if len(arguments) > 1 else None)
     started, tell_started = os.pipe()
     if os.fork():
         os.close(tell_started)
