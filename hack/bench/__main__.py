@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"{', '.join(SECTIONS)}; all but {', '.join(sorted(ON_REQUEST))}, which takes many minutes, "
+        help=f"{', '.join(SECTIONS)}; all but {', '.join(sorted(ON_REQUEST))}, which take many minutes, "
         "if none is given",
     )
     parser.add_argument("-o", "--output", choices=["table", "json", "markdown"], default="table")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench import comparison, simulation, sizing, solver
+from bench import comparison, simulation, sizing, solver, variability
 from bench.figures import Figures
 
 SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
@@ -12,7 +12,8 @@ SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
     "simulation": simulation.run,
     "solver": solver.run,
     "comparison": comparison.run,
+    "variability": variability.run,
 }
 
-ON_REQUEST = frozenset({"comparison"})
+ON_REQUEST = frozenset({"comparison", "variability"})
 """Sections that take many minutes: they run only if they are named."""

@@ -4,25 +4,24 @@ Each cell of the grid simulates one replica and compares its mean wait and the 9
 model's, without and with the correction. Requests wait for the end of the running iteration as well, which
 the model does not know: cells that wait for less than two iterations are only counted, as agreeing when the
 two differ by an iteration at most.
-
-    python hack/bench/variability.py [--requests 200000] [--save cells.jsonl] [--load cells.jsonl]
 """
 
-import argparse
+from __future__ import annotations
+
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from bench.figures import Figures, Value
 from inferscale_queueing import Arrivals, DecodeOnly, Lengths, Variability, analyze, simulate, wait_quantile
 
 LOADS = (0.5, 0.7, 0.85, 0.95)
 BATCHES = (1, 4, 16, 64, 256)
 ARRIVAL_COVS = (0.5, 1.0, 2.0, 4.0)
 SERVICE_COVS = (0.0, 1.0, 2.0)
+REQUESTS = 200_000
 
 ALPHA, BETA, TOKENS = 20.0, 0.2, 128.0
 # Light loads settle fast; a heavy one needs many relaxation times.
@@ -131,53 +130,50 @@ def compare(cell: Cell) -> Comparison:
     )
 
 
-def table(compared: Iterable[Comparison]) -> Iterator[str]:
-    """The table of the documentation: a row for every pair of COVs, over all loads and batches."""
-    yield "| ca | cs | W, plain / sim. | W, corrected / sim. | P95, corrected / sim. | short waits agree |"
-    yield "|---|---|---|---|---|---|"
-    ordered = sorted(compared, key=lambda c: (c.cell.arrival_cov, c.cell.service_cov))
-    for (arrival_cov, service_cov), group in itertools.groupby(
-        ordered, key=lambda c: (c.cell.arrival_cov, c.cell.service_cov)
-    ):
-        rows = list(group)
-        long = [row for row in rows if row.long]
-        short = [row for row in rows if not row.long]
-        columns = [
-            spread(long, lambda row: row.plain),
-            spread(long, lambda row: row.corrected),
-            spread(long, lambda row: row.corrected_tail),
+def run(requests: int = REQUESTS) -> list[Figures]:
+    """Compare every cell; so many requests at a load of .85, fewer at lighter and more at heavier ones."""
+    compared = [compare(cell) for cell in measure(requests)]
+    long = [row for row in compared if row.long]
+    below = [row for row in long if row.wait < row.cell.wait - row.cell.half_width]
+    near, far = (_share(long, factor) for factor in (1.25, 1.5))
+    return [
+        Figures(
+            "The correction for variability: model over simulation, median and range",
+            [
+                "ca",
+                "cs",
+                "W, plain / sim.",
+                "W, corrected / sim.",
+                "P95, corrected / sim.",
+                "short waits agree",
+            ],
+            list(_table(compared)),
+            f"Of the {len(long)} long waits {near:.0%} are met within a factor of 1.25 and {far:.0%} within "
+            f"1.5; {len(below)} are below the simulation's 95 % interval.",
+        )
+    ]
+
+
+def _share(rows: Sequence[Comparison], factor: float) -> float:
+    return float(np.mean([1 / factor <= row.corrected <= factor for row in rows])) if rows else np.nan
+
+
+def _table(compared: Sequence[Comparison]) -> Iterator[list[Value]]:
+    for covs in itertools.product(ARRIVAL_COVS, SERVICE_COVS):
+        rows = [row for row in compared if (row.cell.arrival_cov, row.cell.service_cov) == covs]
+        long, short = ([row for row in rows if row.long is wanted] for wanted in (True, False))
+        yield [
+            *(f"{cov:g}" for cov in covs),
+            _spread(long, lambda row: row.plain),
+            _spread(long, lambda row: row.corrected),
+            _spread(long, lambda row: row.corrected_tail),
             f"{sum(row.agrees for row in short)} of {len(short)}",
         ]
-        yield f"| {arrival_cov:g} | {service_cov:g} | {' | '.join(columns)} |"
 
 
-def spread(rows: list[Comparison], value: Callable[[Comparison], float]) -> str:
+def _spread(rows: Sequence[Comparison], value: Callable[[Comparison], float]) -> str:
     """Median and range of a ratio."""
     if not rows:
         return "–"
     values = [value(row) for row in rows]
     return f"{np.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
-def main() -> None:
-    """Simulate or load the cells, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=200_000, help="requests of a cell at a load of .85")
-    parser.add_argument("--save", type=Path, help="keep the simulated cells, one JSON object a line")
-    parser.add_argument("--load", type=Path, help="take the cells from such a file instead of simulating")
-    options = parser.parse_args()
-    if options.load:
-        cells = [Cell(**json.loads(line)) for line in options.load.read_text().splitlines()]
-    else:
-        cells = list(measure(options.requests))
-    if options.save:
-        options.save.write_text("".join(json.dumps(asdict(cell)) + "\n" for cell in cells))
-    compared = [compare(cell) for cell in cells]
-    print("\n".join(table(compared)))
-    long = [row for row in compared if row.long]
-    below = [row for row in long if row.wait < row.cell.wait - row.cell.half_width]
-    print(f"Optimistic by more than the simulation's 95 % interval: {len(below)} of {len(long)} long waits.")
-
-
-if __name__ == "__main__":
-    main()

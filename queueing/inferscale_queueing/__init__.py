@@ -29,7 +29,7 @@ from inferscale_queueing.simulation import (
 )
 from inferscale_queueing.sizing import Binding, Sizing, Targets, replicas, required_rate, size
 from inferscale_queueing.slack import Slack, TargetRates, slack, target_rates
-from inferscale_queueing.variability import Variability
+from inferscale_queueing.variability import Variability, service_cov
 from inferscale_queueing.waiting import Rule
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "replay",
     "replicas",
     "required_rate",
+    "service_cov",
     "simulate",
     "size",
     "slack",

@@ -43,6 +43,14 @@ class LatencyModel(Protocol):
         """
         ...
 
+    def deviation(self, n: npt.ArrayLike, input_cov: Array, output_cov: Array) -> Array:
+        """Standard deviation in ms of the time that requests spend in a batch that holds n all the while.
+
+        `input_cov` and `output_cov`, shape (C,), are the coefficients of variation of their token counts,
+        which are independent of each other.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class DecodeOnly:
@@ -89,6 +97,15 @@ class DecodeOnly:
     def concurrency(self, service_time: Array) -> Array:
         """The n with S(n) = `service_time`; NaN where β = 0."""
         return _inverse(service_time, self.tokens * self.alpha, self.tokens * self.beta)
+
+    def deviation(
+        self,
+        n: npt.ArrayLike,
+        input_cov: Array,  # noqa: ARG002 (this model has no input)
+        output_cov: Array,
+    ) -> Array:
+        """Standard deviation of the time in service, cout·S(n) ms."""
+        return _per(output_cov, _sizes(n)) * self.service_time(n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +177,13 @@ class PrefillDecode:
         fixed, slope = self._prefill_line()
         steps = self.output_tokens - 1
         return _inverse(service_time, fixed + steps * self.alpha, slope + steps * self.beta)
+
+    def deviation(self, n: npt.ArrayLike, input_cov: Array, output_cov: Array) -> Array:
+        """Standard deviation of the time in service, √((cin·in·δ·n)² + (cout·out·ITL(n))²) ms."""
+        sizes = _sizes(n)
+        _, slope = self._prefill_line()
+        prefill = _per(input_cov * slope, sizes) * sizes
+        return np.hypot(prefill, _per(output_cov * self.output_tokens, sizes) * self.itl(sizes))
 
     def _prefill_line(self) -> tuple[Array, Array]:
         return np.where(self.input_tokens > 0, self.gamma, 0.0), self.delta * self.input_tokens

@@ -22,8 +22,10 @@ withheld: ca² counts for (3·ca² + ca)/4, and in φ cs² for .85·cs² + .15.
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from inferscale_queueing.arrays import Array, BoolArray, IntArray, candidate_count, float_candidates
+from inferscale_queueing.latency import LatencyModel
 
 # Constant lengths wait up to 15 % longer than half of what exponential ones do.
 _WITHHELD = 0.15
@@ -39,6 +41,7 @@ class Variability:
     Attributes:
         arrival_cov: ca, coefficient of variation of the times between arrivals, in [0, 100]; 1 is Poisson.
         service_cov: cs, coefficient of variation of the lengths of requests, in [0, 100]; 1 is exponential.
+            What token counts make of it is `service_cov` of this module.
 
     Raises:
         ValueError: a value out of range, or attributes of different lengths.
@@ -84,6 +87,40 @@ class Variability:
     def _arrival_square(self) -> Array:
         square = np.square(self.arrival_cov)
         return np.where(self.arrival_cov < 1, (self.arrival_cov + 3 * square) / 4, square)
+
+
+def service_cov(
+    latency: LatencyModel,
+    max_batch: npt.ArrayLike,
+    *,
+    input_cov: npt.ArrayLike = 0.0,
+    output_cov: npt.ArrayLike = 1.0,
+) -> Array:
+    """The variation cs of the time in service that a variation of token counts makes, in a full batch.
+
+    Requests wait where the batch is full, so that is where it counts. A prefill that is much the same for
+    all in front of a decode that is not makes the whole steadier than the decode: cs < 1 with exponential
+    outputs.
+
+    Args:
+        latency: the latency of C candidates.
+        max_batch: N, largest batch, shape (C,), ≥ 1.
+        input_cov: coefficient of variation of the input tokens, shape (C,), ≥ 0.
+        output_cov: coefficient of variation of the output tokens, shape (C,), ≥ 0; 1 is exponential.
+
+    Returns:
+        cs, shape (C,).
+
+    Raises:
+        ValueError: a value out of range, or inputs of different lengths.
+    """
+    batch = float_candidates("max_batch", max_batch, at_least=1)
+    inputs = float_candidates("input_cov", input_cov, at_least=0)
+    outputs = float_candidates("output_cov", output_cov, at_least=0)
+    mean = latency.service_time(batch)
+    count = candidate_count(latency=mean.size, input_cov=inputs.size, output_cov=outputs.size)
+    inputs, outputs = np.broadcast_to(inputs, (count,)), np.broadcast_to(outputs, (count,))
+    return latency.deviation(batch, inputs, outputs) / mean
 
 
 def aligned(variability: Variability | None, count: int) -> Variability | None:

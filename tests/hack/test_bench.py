@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import comparison, scalar, simulation, sizing
+from bench import comparison, scalar, simulation, sizing, variability
 from bench.__main__ import main
 from bench.figures import Figures
 from bench.sections import SECTIONS
@@ -58,11 +58,21 @@ def test_a_small_simulation_and_a_small_grid_are_measured(monkeypatch):
     [speed] = simulation.run(requests=200)
     assert len(speed.rows) == len(simulation.CASES)
     monkeypatch.setattr(
-        comparison, "GRID", [comparison.Cell(0, 256, 8, 0.5), comparison.Cell(512, 128, 8, 0.7)]
+        comparison, "GRID", [comparison.Cell(0, 256, 8, 0.5), comparison.Cell(512, 128, 32, 0.9)]
     )
-    table, told = comparison.run(requests=400, stall_requests=400)
-    assert [row[:3] for row in table.rows] == [["0 / 256", 8, 0.5], ["512 / 128", 8, 0.7]]
-    assert [row[:3] for row in told.rows] == [["512 / 128", 8, 0.7]]
+    table, told, seeds = comparison.run(requests=400, stall_requests=400, seeds=[1, 2])
+    assert [row[:3] for row in table.rows] == [["0 / 256", 8, 0.5], ["512 / 128", 32, 0.9]]
+    assert [row[:3] for row in told.rows] == [["512 / 128", 32, 0.9]]
+    assert [row[3] for row in seeds.rows] == ["constant", "exponential", "proportional"]
+
+
+def test_the_correction_for_variability_is_measured_for_every_pair_of_covs(monkeypatch):
+    monkeypatch.setattr(variability, "LOADS", [0.5, 0.95])
+    monkeypatch.setattr(variability, "BATCHES", [1, 16])
+    [table] = variability.run(requests=300)
+    assert len(table.rows) == len(variability.ARRIVAL_COVS) * len(variability.SERVICE_COVS)
+    assert table.rows[0][:2] == ["0.5", "0"]
+    assert "long waits" in table.note
 
 
 def test_figures_are_shown_as_table_json_or_markdown(monkeypatch, capsys):

@@ -12,6 +12,7 @@ from inferscale_queueing import (
     Targets,
     Variability,
     analyze,
+    service_cov,
     simulate,
     size,
     wait_quantile,
@@ -144,6 +145,55 @@ def test_the_other_rules_ignore_variability(rule: str) -> None:
 def test_wrong_variability_is_named(arguments: tuple[object, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Variability(*arguments)
+
+
+def test_a_decode_alone_varies_as_its_tokens_do() -> None:
+    assert service_cov(DecodeOnly(20, 0.5, 100), [1, 64], output_cov=1.5) == pytest.approx([1.5, 1.5])
+    assert service_cov(DecodeOnly(20, 0.5, 100), 8, input_cov=7, output_cov=0) == 0
+
+
+def test_a_constant_prefill_makes_the_time_in_service_steadier_than_the_decode() -> None:
+    n, prefill, itl = 32, 30 + 0.05 * 200 * 32, 20 + 0.5 * 32
+    assert service_cov(MODEL, n) == pytest.approx(100 * itl / (prefill + 99 * itl), rel=1e-12)
+    inputs = service_cov(MODEL, n, input_cov=2, output_cov=0)
+    assert inputs == pytest.approx(2 * (prefill - 30) / (prefill + 99 * itl), rel=1e-12)
+    both = service_cov(MODEL, n, input_cov=2, output_cov=1)
+    assert both == pytest.approx(np.hypot(service_cov(MODEL, n), inputs), rel=1e-12)
+
+
+def test_the_variation_of_the_time_in_service_is_the_simulation_s() -> None:
+    n, input_cov, output_cov = 8, 1.5, 0.7
+    measured = simulate(
+        20,
+        0.5,
+        30,
+        0.4,
+        n,
+        # So much arrives that the batch is always full.
+        Arrivals(0.01),
+        input_tokens=Lengths(200, "lognormal", input_cov),
+        output_tokens=Lengths(100, "lognormal", output_cov),
+        requests=40_000,
+        seed=5,
+        queue_limit=20,
+    )
+    time = measured.response_ms - measured.wait_ms
+    model = PrefillDecode(20, 0.5, 30, 0.4, 200, 100)
+    found = service_cov(model, n, input_cov=input_cov, output_cov=output_cov)
+    assert found == pytest.approx(time.std() / time.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("covs", "message"),
+    [
+        ({"input_cov": -1}, r"input_cov\[0\] is -1; give a finite number of at least 0"),
+        ({"output_cov": [1, np.nan]}, r"output_cov\[1\] is nan"),
+        ({"input_cov": [1, 1], "output_cov": [1, 1, 1]}, r"\(input_cov 2, output_cov 3\)"),
+    ],
+)
+def test_a_wrong_variation_of_token_counts_is_named(covs: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        service_cov(MODEL, 8, **covs)
 
 
 @pytest.mark.parametrize(
