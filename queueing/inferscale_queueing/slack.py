@@ -133,4 +133,6 @@ def slack(
 
 def _left(value: Array, target: Array) -> Array:
     limited = np.isfinite(target)
-    return np.where(limited, 1 - value / np.where(limited, target, 1.0), np.nan)
+    # A target of nearly nothing is missed by infinitely much.
+    with np.errstate(over="ignore"):
+        return np.where(limited, 1 - value / np.where(limited, target, 1.0), np.nan)

@@ -206,6 +206,13 @@ BAD = [
     ({"arrivalRate": "fast"}, "arrivalRate is 'fast'; give a valid number"),
     ({"arivalRate": 3}, "arivalRate is no field of a case"),
     ({"name": 7}, "name is 7; give a valid string"),
+    ({"alpha": "8"}, "alpha is '8'; give a valid number"),
+    ({"alpha": True}, "alpha is True; give a valid number"),
+    ({"maxBatch": "8"}, "maxBatch is '8'; give a valid integer"),
+    ({"maxBatch": True}, "maxBatch is True; give a valid integer"),
+    ({"alpha": None}, "alpha is missing; it is required"),
+    ({"alpha": 10**350}, "alpha is inf; give a finite number"),
+    ({"alpha": [1] * 1000}, "alpha is [1, 1, 1, 1, 1, 1, ...]; give a valid number"),
     ({"alpha": 0, "beta": 0}, "alpha 0, beta 0, gamma 0, delta 0: a request takes no time"),
 ]
 
@@ -236,7 +243,14 @@ def test_a_missing_field_and_an_entry_that_is_no_object_are_named(run: Run) -> N
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "the cases are not JSON"), ("{}", "the cases are a JSON dict; give a list of cases")],
+    [
+        ("", "the cases are not JSON"),
+        ("{", "the cases are not JSON"),
+        ("{}", "the cases are no list but {}; give a list of cases"),
+        ("null", "the cases are no list but None; give a list of cases"),
+        ("[" * 100_000, "the cases are nested too deep"),
+    ],
+    ids=["nothing", "half", "object", "null", "deep"],
 )
 def test_a_file_that_holds_no_list_is_refused(run: Run, text: str, message: str) -> None:
     found, err, status = run(text)
@@ -265,15 +279,55 @@ def test_whole_numbers_may_be_written_with_a_point(run: Run) -> None:
     assert found[0] == found[1]
 
 
+def test_null_is_as_good_as_absent_where_a_field_is_optional(run: Run) -> None:
+    optional = ["name", "maxQueue", "gamma", "delta", "inTokens", "arrivalRate", "itl", "ttft", "ttw", "tps"]
+    optional += ["percentile", "sloRule", "arrivalCOV", "serviceCOV"]
+    small = {name: value for name, value in SMALL.items() if name != "maxQueue"}
+    found, _, status = run([{**small, **dict.fromkeys(optional)}, small])
+    assert status == 0
+    assert found[0] == found[1]
+
+
+def test_a_field_that_is_given_twice_is_named_and_the_other_cases_are_answered(run: Run) -> None:
+    small = json.dumps(SMALL)
+    found, _, status = run(f'[{small[:-1]}, "alpha": 9}}, {small}]')
+    assert status == 2
+    assert found[0]["error"] == "case 1: alpha is given twice; keep one of them"
+    assert found[1]["maxRate"] > 0
+
+
+def test_numbers_too_long_to_read_and_names_that_no_file_can_hold_stop_no_other_case(run: Run) -> None:
+    small = json.dumps(SMALL)
+    half = small[:-1] + ', "name": "half \\ud800"}'
+    field = small[:-1] + ', "\\ud800": 1}'
+    found, err, status = run(f'[{small[:-1]}, "tps": 1{"0" * 5000}}}, {half}, {field}, {small}]')
+    assert (status, "Traceback" in err) == (2, False)
+    assert found[0]["error"] == "case 1: tps is inf; give a finite number"
+    assert found[1]["name"] == "half \\ud800"
+    assert found[2]["error"] == "case 3: \\ud800 is no field of a case"
+    assert found[1]["maxRate"] == found[3]["maxRate"] > 0
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_cases(run: Run) -> None:
+    assert run("\ufeff[]") == ([], "", 0)
+
+
+def test_a_target_of_nearly_nothing_is_unattainable_and_warns_of_nothing(run: Run) -> None:
+    (found,), err, status = run([{**SMALL, "itl": 1e-308}])
+    assert status == 0
+    assert err == "inferscale: case 1: unattainable at any rate: itl 1e-308 ms\n"
+    assert found["error"] in err
+
+
 def test_the_table_reads_standard_input_and_shows_every_case(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([GRANITE, DECK, {"name": "bad"}])))
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([GRANITE, DECK, {"name": "[/bad]"}])))
     with pytest.raises(SystemExit) as exited:
         main(["analyze", "-"])
     assert exited.value.code == 2
     out = capsys.readouterr().out
-    for text in ("granite", "deck", "bad", "728.79", "ttft 0%", "35.2"):
+    for text in ("granite", "deck", "[/bad]", "728.79", "ttft 0%", "35.2"):
         assert text in out
 
 

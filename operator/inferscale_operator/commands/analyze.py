@@ -49,7 +49,9 @@ def analyze(file: TextIO, output: str, picture: Path | None) -> None:
     if output == "json":
         click.echo(json.dumps([as_json(known) for known in answers], indent=2, ensure_ascii=False))
     else:
-        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table(answers))
+        Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(
+            table(answers)
+        )
     if picture is not None:
         plot(answers, picture)
     for known in answers:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 import inferscale_queueing as queueing
 from inferscale_operator.errors import UsageError
+from inferscale_operator.planning.rows import json_object
 from inferscale_queueing.sizing import HIGHEST_LOAD
 
 MS_PER_MINUTE = 60_000.0
@@ -24,8 +26,17 @@ Coefficient = Annotated[float, Field(ge=0, le=1e6)]
 Tokens = Annotated[float, Field(le=10_000_000)]
 Target = Annotated[float, Field(gt=0)] | None
 Cov = Annotated[float, Field(ge=0, le=100)] | None
-# Some writers of JSON give 48.0 for 48.
-Whole = Annotated[int, Field(strict=False)]
+
+
+def _whole(value: object) -> object:
+    """Some writers of JSON give 48.0 for 48."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+# More digits than any number here has; Python refuses to read far longer ones.
+_MOST_DIGITS = 300
+_SHOWN = 40
 _BOUNDS = {
     "greater_than": "above {gt:g}",
     "greater_than_equal": "of at least {ge:g}",
@@ -124,12 +135,18 @@ def read_cases(text: str) -> list[Any]:
         UsageError: it is not JSON, or not a list.
     """
     try:
-        content = json.loads(text)
+        content = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=json_object, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise UsageError(f"the cases are not JSON: {error}; give a JSON list of cases") from error
+    except RecursionError as error:
+        raise UsageError("the cases are nested too deep; give a JSON list of cases: [{…}, …]") from error
     if not isinstance(content, list):
-        raise UsageError(f"the cases are a JSON {type(content).__name__}; give a list of cases: [{{…}}, …]")
+        raise UsageError(f"the cases are no list but {_shown(content)}; give a list of cases: [{{…}}, …]")
     return content
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def answer(entries: Sequence[Any]) -> list[Answer]:
@@ -201,16 +218,21 @@ def queue_limits(cases: Sequence[Case]) -> Floats:
 
 
 def _check(position: int, entry: Any) -> Answer:
-    if not isinstance(entry, dict):
-        message = f"case {position} is {entry!r}; give an object with the fields of a case"
+    if not isinstance(entry, Mapping):
+        message = f"case {position} is {_shown(entry)}; give an object with the fields of a case"
         return Answer(f"case {position}", None, error=message)
     name = entry.get("name")
-    name = name if isinstance(name, str) else None
+    name = _writable(name) if isinstance(name, str) else None
     label = f"case {position}" if name is None else f"case {position} ({name})"
+    given = {_writable(field): value for field, value in entry.items() if value is not None}
+    twice = map(_writable, getattr(entry, "duplicates", ()))
+    complaints = [f"{_clipped(field)} is given twice; keep one of them" for field in twice]
     try:
-        case = Case.model_validate(entry)
+        case = Case.model_validate(given if name is None else {**given, "name": name})
     except ValidationError as error:
-        return Answer(label, name, error=f"{label}: {'; '.join(_complaints(error))}")
+        complaints.extend(_complaints(error))
+    if complaints:
+        return Answer(label, name, error=f"{label}: {'; '.join(complaints)}")
     try:
         latency_of([case])
     except ValueError:
@@ -224,17 +246,31 @@ def _check(position: int, entry: Any) -> Answer:
 
 def _complaints(error: ValidationError) -> Iterator[str]:
     for item in error.errors(include_url=False):
-        field_name = str(item["loc"][0])
+        field_name = _clipped(str(item["loc"][0]))
         bounds = item.get("ctx", {})
         if item["type"] == "missing":
             yield f"{field_name} is missing; it is required"
         elif item["type"] == "extra_forbidden":
             yield f"{field_name} is no field of a case"
-        elif item["type"] in _BOUNDS:
-            yield f"{field_name} is {item['input']!r}; give a number {_BOUNDS[item['type']].format(**bounds)}"
         else:
-            message = item["msg"].removeprefix("Input should be ")
-            yield f"{field_name} is {item['input']!r}; give {message}"
+            wanted = item["msg"].removeprefix("Input should be ")
+            if item["type"] in _BOUNDS:
+                wanted = f"a number {_BOUNDS[item['type']].format(**bounds)}"
+            yield f"{field_name} is {_shown(item['input'])}; give {wanted}"
+
+
+def _writable(text: str) -> str:
+    """Half a character, which JSON can write and no file can hold, is shown by its number."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _shown(value: object) -> str:
+    # As deep and as long as people read.
+    return _clipped(reprlib.repr(value))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _answer_alike(known: Sequence[Answer], cases: Sequence[Case]) -> Iterator[Answer]:

@@ -17,7 +17,7 @@ UNREAD: Final = object()
 _SIMILAR = 0.75
 
 
-class _Object(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """A JSON object that remembers which names it held more than once."""
 
     duplicates: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ def rows(file: str, path: str, value: Any, findings: Findings) -> Iterator[Row]:
 def read_json(path: Path, remedy: str, findings: Findings) -> Any:
     """The content of a JSON file; `UNREAD`, and an error remembered, where it cannot be."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=json_object)
     except FileNotFoundError:
         findings.add(str(path), "", "", f"is missing: {remedy}")
     except OSError as error:
@@ -178,8 +178,9 @@ def read_json(path: Path, remedy: str, findings: Findings) -> Any:
     return UNREAD
 
 
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    result = _Object(pairs)
+def json_object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """An object as `json` reads it, for its `object_pairs_hook`."""
+    result = JsonObject(pairs)
     if len(result) < len(pairs):
         names = [name for name, _ in pairs]
         result.duplicates = tuple(sorted({name for name in names if names.count(name) > 1}))
