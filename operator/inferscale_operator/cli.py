@@ -93,7 +93,8 @@ def replay(snapshot: Path, output: str) -> None:
     if output == "json":
         sys.stdout.buffer.write(made)
     else:
-        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table(plan))
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        Console(width=width, markup=False, emoji=False).print(table(plan))
     recorded = plan_of(snapshot)
     if not recorded.exists() or recorded == snapshot:
         return

@@ -91,7 +91,8 @@ def rates(runs: Sequence[Run], rule: TailRule) -> Rates:
     rate, max_rate = np.zeros(len(runs)), np.zeros(len(runs))
     binding: list[str | None] = [None] * len(runs)
     for index, latency, batch in _by_latency_model(runs, [run.active for run in runs]):
-        sizing = queueing.size(latency, batch, _targets([runs[i] for i in index], rule))
+        here = [runs[i] for i in index]
+        sizing = queueing.size(latency, batch, _targets(here, rule), variability=_variability(here, rule))
         rate[index] = np.where(sizing.attainable, sizing.rate, 0.0) * MS_PER_MINUTE
         max_rate[index] = sizing.max_rate * MS_PER_MINUTE
         for i, objective in zip(index, sizing.binding, strict=True):
@@ -116,7 +117,8 @@ def figures(runs: Sequence[Run], rate_per_replica: Floats, rule: TailRule) -> Fi
         runs, [run.active and bool(predictable[i]) for i, run in enumerate(runs)]
     ):
         rate = rate_per_replica[index] / MS_PER_MINUTE
-        analysis = queueing.analyze(latency, batch, rate)
+        varied = _variability([runs[i] for i in index], rule)
+        analysis = queueing.analyze(latency, batch, rate, variability=varied)
         stable = analysis.stable
         itl[index] = np.where(stable, analysis.itl, latency.itl(batch))
         utilization[index] = np.where(stable, analysis.utilization, 1.0)
@@ -126,7 +128,12 @@ def figures(runs: Sequence[Run], rate_per_replica: Floats, rule: TailRule) -> Fi
         asked = np.flatnonzero(stable & ~np.isnan(percentile))
         if asked.size:
             tail[index[asked]] = queueing.wait_quantile(
-                latency.take(asked), batch[asked], rate[asked], percentile[asked], rule=rule.value
+                latency.take(asked),
+                batch[asked],
+                rate[asked],
+                percentile[asked],
+                rule=rule.value,
+                variability=None if varied is None else varied.take(asked),
             )
     return Figures(itl=itl, ttft=ttft, wait=wait, wait_percentile=tail, utilization=utilization)
 
@@ -207,6 +214,16 @@ def _latency_model(runs: Sequence[Run], *, prefill: bool) -> queueing.LatencyMod
         delta=np.array([run.performance.delta for run in runs]),
         input_tokens=np.array([run.service.load.input_tokens for run in runs]),
         output_tokens=output_tokens,
+    )
+
+
+def _variability(runs: Sequence[Run], rule: TailRule) -> queueing.Variability | None:
+    """The COVs of the traffic of C ≥ 1 runs; None where the rule does not know them."""
+    if rule is not TailRule.EXACT:
+        return None
+    loads = [run.service.load for run in runs]
+    return queueing.Variability(
+        np.array([load.arrival_cov for load in loads]), np.array([load.service_cov for load in loads])
     )
 
 

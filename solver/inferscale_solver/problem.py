@@ -57,6 +57,9 @@ class Power:
     mid_util: float
 
 
+_MOST_COV = 100.0
+
+
 @dataclass(frozen=True)
 class Profile:
     """An accelerator profile: `multiplicity` units of a physical `type`, priced together."""
@@ -98,6 +101,10 @@ class Load:
     output_tokens: float = 1.0
     prefill: bool = True
     """Whether the prefill + decode latency model applies, or the decode-only one."""
+    arrival_cov: float = 1.0
+    """Coefficient of variation of the times between arrivals; counts by `TailRule.EXACT` only."""
+    service_cov: float = 1.0
+    """Coefficient of variation of the lengths of requests; counts by `TailRule.EXACT` only."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,9 @@ def _check_service(service: Service, profiles: set[str]) -> None:
     _require(where, "load.arrival_rate", service.load.arrival_rate, least=0)
     _require(where, "load.input_tokens", service.load.input_tokens, least=0)
     _require(where, "load.output_tokens", service.load.output_tokens, least=1)
+    for name in ("arrival_cov", "service_cov"):
+        if not 0 <= (cov := getattr(service.load, name)) <= _MOST_COV:
+            raise ValueError(f"{where}: load.{name} is {cov}: it must be a number from 0 to {_MOST_COV:g}")
     _check_targets(where, service.targets)
     if len({performance.profile for performance in service.performance}) < len(service.performance):
         raise ValueError(f"{where}: performance: a profile may appear once")

@@ -233,6 +233,30 @@ def test_the_latency_model_and_the_rule_can_be_chosen(plan: Plan) -> None:
     assert mean["totalCost"] <= automatic["totalCost"] <= late["totalCost"]
 
 
+def test_the_variation_of_the_traffic_counts_by_the_exact_rule_only(plan: Plan, tmp_path: Path) -> None:
+    servers = json.loads((EXAMPLE / "server-data.json").read_text())
+    for server in servers["servers"]:
+        server["currentAlloc"]["load"]["arrivalCOV"] = 4
+    bursty = tmp_path / "servers.json"
+    bursty.write_text(json.dumps(servers))
+    cost = {
+        rule: [
+            plan.json(EXAMPLE, "--unlimited", "--slo-rule", rule, *options)["totalCost"]
+            for options in ([], ["--servers", bursty])
+        ]
+        for rule in ("exact", "exponential", "mean")
+    }
+    assert cost["exact"][0] < cost["exact"][1]
+    assert cost["exponential"][0] == cost["exponential"][1]
+    assert cost["mean"][0] == cost["mean"][1]
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(plan: Plan, tmp_path: Path) -> None:
+    for file in EXAMPLE.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text().replace("llama_8b", "[/llama_8b]"))
+    assert "│ [/llama_8b]" in plan.text(tmp_path)
+
+
 def test_tables_show_what_the_deck_shows(plan: Plan) -> None:
     told = plan.text(EXAMPLE, "--unlimited")
     titles = ["Accelerator", "Replicas", "Accelerator change", "Scale", "Cost differential", "Units by type"]

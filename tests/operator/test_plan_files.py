@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import Deck
-from inferscale_operator.planning.formulate import options
+from inferscale_operator.planning.formulate import Options, options, problem_of
 from inferscale_operator.planning.planner import make_plan
 from inferscale_operator.planning.reading import Files, read_deck
 from inferscale_solver import CurrentAllocation, Performance, SaturationPolicy, Targets
@@ -133,6 +133,17 @@ def test_token_lengths_are_read_in_any_capitalisation(tmp_path: Path, names: tup
     load = {"arrivalRate": 60, names[0]: 512, names[1]: 128}
     server = read(tmp_path, with_change("server-data", 0, "currentAlloc", "load", value=load)).servers[0]
     assert (server.input_tokens, server.output_tokens, server.average_length) == (512, 128, None)
+
+
+@pytest.mark.parametrize(("said", "read_as"), [(2.5, 2.5), (0, 1.0), (None, 1.0)])
+def test_the_variation_of_the_traffic_is_read_and_neither_null_nor_zero_is_known(
+    tmp_path: Path, said: float | None, read_as: float
+) -> None:
+    changed = with_change("server-data", 0, "currentAlloc", "load", "arrivalCOV", value=said)
+    deck = read(tmp_path, changed)
+    assert (deck.servers[0].arrival_cov, deck.servers[0].service_cov) == (read_as, 1.5)
+    load = problem_of(deck, Options()).services[0].load
+    assert (load.arrival_cov, load.service_cov) == (read_as, 1.5)
 
 
 def test_the_optimizer_may_say_everything_that_a_flag_does(tmp_path: Path) -> None:

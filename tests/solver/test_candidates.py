@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+import inferscale_queueing as queueing
 from inferscale_solver import (
     Allocation,
     CurrentAllocation,
@@ -12,6 +13,7 @@ from inferscale_solver import (
     Problem,
     Rejection,
     Service,
+    TailRule,
     Targets,
     solve,
 )
@@ -64,13 +66,44 @@ def test_the_deck_s_replica_takes_35_requests_a_minute() -> None:
     assert allocation.itl < 50
 
 
+GRANITE = Performance("H100", 20.58, 0.41, 200, 0.02, max_batch_size=32, at_tokens=1024)
+
+
+@pytest.mark.parametrize("rule", TailRule)
+def test_the_variation_of_the_traffic_counts_by_the_exact_rule_only(rule: TailRule) -> None:
+    def made(**covs: float) -> Decision:
+        given = service(
+            "s",
+            Load(245, input_tokens=128, output_tokens=1024, **covs),
+            {},
+            performance=(GRANITE,),
+            targets=Targets(ttft=500, percentile=0.95),
+        )
+        return decide(given, tail_rule=rule)
+
+    poisson, bursty = made(), made(arrival_cov=2, service_cov=1.5)
+    if rule is not TailRule.EXACT:
+        assert bursty == poisson
+        return
+    before, after = allocated(poisson), allocated(bursty)
+    assert after.rate_per_replica < 0.9 * before.rate_per_replica
+    assert after.replicas > before.replicas
+    latency, varied = queueing.PrefillDecode(20.58, 0.41, 200, 0.02, 128, 1024), queueing.Variability(2, 1.5)
+    targets = queueing.Targets(ttft=500, percentile=0.95)
+    sized = queueing.size(latency, 32, targets, variability=varied)
+    assert after.rate_per_replica == pytest.approx(60_000 * sized.rate[0])
+    rate = 245 / 60_000 / after.replicas
+    wait = queueing.wait_quantile(latency, 32, rate, 0.95, variability=varied)
+    assert after.wait_percentile == pytest.approx(wait[0])
+    assert after.wait == pytest.approx(queueing.analyze(latency, 32, rate, variability=varied).wait[0])
+
+
 def test_prefill_enters_the_time_to_first_token() -> None:
-    row = Performance("H100", 20.58, 0.41, 200, 0.02, max_batch_size=32, at_tokens=1024)
     given = service(
         "s",
         Load(100, input_tokens=128, output_tokens=1024),
         {},
-        performance=(row,),
+        performance=(GRANITE,),
         targets=Targets(ttft=500, percentile=0.95),
     )
     decision = decide(given)
@@ -304,6 +337,8 @@ class TestWithoutObjectives:
     [
         ({"load": Load(float("nan"))}, "service s: load.arrival_rate is nan: it must be a finite number"),
         ({"load": Load(1, output_tokens=0)}, "load.output_tokens is 0"),
+        ({"load": Load(1, arrival_cov=-1)}, "load.arrival_cov is -1: it must be a number from 0 to 100"),
+        ({"load": Load(1, service_cov=float("nan"))}, "load.service_cov is nan"),
         ({"targets": Targets(itl=0)}, "targets.itl is 0: it must be a finite number above 0, or None"),
         ({"targets": Targets(percentile=95)}, "targets.percentile is 95: it must be a fraction like 0.95"),
         ({"min_replicas": 3, "max_replicas": 2}, "max_replicas is 2: it must be a finite number, at least 3"),

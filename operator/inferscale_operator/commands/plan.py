@@ -116,7 +116,8 @@ def _show(
     elif form == "csv":
         click.echo(as_csv(records), nl=False)
     else:
-        console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        console = Console(width=width, highlight=False, markup=False, emoji=False)
         console.print(content())
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import inferscale_queueing as queueing
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.inference_allocation import MoveStep
 from inferscale_operator.api.inference_service import BatchMode, Mode
@@ -112,7 +112,7 @@ def needed_replicas(decision: Decision, accelerator: str, rate: float, least: in
     for candidate in decision.candidates:
         allocation = candidate.allocation
         if candidate.profile == accelerator and allocation is not None and allocation.rate_per_replica > 0:
-            return max(math.ceil(rate / allocation.rate_per_replica * (1 - 1e-9)), least)
+            return int(queueing.replicas(rate, allocation.rate_per_replica, least)[0])
     return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import inferscale_queueing as queueing
 from inferscale_operator.api.inference_allocation import Recommendation
 
 HISTORY_LIMIT = 512
@@ -118,7 +119,7 @@ def stabilize(
     def replicas(past: Recommendation) -> int:
         if past.accelerator == latest.accelerator or rate_per_replica <= 0:
             return past.replicas
-        return math.ceil(past.rate / rate_per_replica * (1 - 1e-9))
+        return int(queueing.replicas(past.rate, rate_per_replica)[0])
 
     if not same:
         stays = [

@@ -63,6 +63,8 @@ class Server:
     max_replicas: int | None = None
     keep_accelerator: bool = False
     current: CurrentAllocation | None = None
+    arrival_cov: float = 1.0
+    service_cov: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def _load(server: Server, model: LatencyModelName) -> Load:
         input_tokens=server.input_tokens or 0.0,
         output_tokens=max(output or 1.0, 1.0),
         prefill=known if model is LatencyModelName.AUTO else model is LatencyModelName.PREFILL_DECODE,
+        arrival_cov=server.arrival_cov,
+        service_cov=server.service_cov,
     )
 
 

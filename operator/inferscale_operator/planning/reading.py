@@ -241,6 +241,7 @@ def _servers(
         row.has("minNumReplicas", "desiredAlloc")
         current = row.row("currentAlloc")
         load = current.row("load") if current.has("load") else row.row("load")
+        arrival_cov, service_cov = _cov(load, "arrivalCOV"), _cov(load, "serviceCOV")
         rate, average, inputs, outputs = _load(load)
         server = Server(
             name=name,
@@ -254,17 +255,22 @@ def _servers(
             max_replicas=most,
             keep_accelerator=row.flag("keepAccelerator", default=False),
             current=_current(current, profiles),
+            arrival_cov=arrival_cov,
+            service_cov=service_cov,
         )
         row.finish()
         if names.add(row, name):
             yield server
 
 
+def _cov(row: Row, name: str) -> float:
+    """A coefficient of variation; absent or 0: not known, as of Poisson arrivals and exponential lengths."""
+    return row.number(name, 0.0, most=100.0) or 1.0
+
+
 def _load(row: Row) -> tuple[float, float | None, float | None, float | None]:
     """Arrival rate, average length, input and output tokens."""
     rate = row.number("arrivalRate", unit="requests/min")
-    for name in ("arrivalCOV", "serviceCOV"):
-        row.number(name, 0.0, most=1000.0)
     least = 1.0 if rate > 0 else 0.0
     average = inputs = outputs = None
     if row.has("avgInTokens", "avgOutTokens"):
