@@ -59,18 +59,7 @@ def target_rates(
 ) -> TargetRates:
     """Size for each target alone; `size` gives the least of the four where every one is attainable.
 
-    Args:
-        latency: the latency of C candidates.
-        max_batch: N, largest batch, shape (C,), ≥ 1.
-        targets: their targets.
-        queue_limit: Q, places in the queue beyond the batch, shape (C,), ≥ 0 or `UNBOUNDED`.
-        variability: COVs of arrivals and lengths, which the rule `exact` corrects for; the others do not.
-
-    Returns:
-        The rates.
-
-    Raises:
-        ValueError: a value out of range, or inputs of different lengths.
+    Takes what `size` takes, and refuses what it refuses.
     """
     none = np.full(targets.itl.size, np.inf)
     unlimited = replace(targets, itl=none, ttft=none, wait=none, tps=np.zeros(none.size))
@@ -95,21 +84,9 @@ def slack(
     queue_limit: npt.ArrayLike = UNBOUNDED,
     variability: Variability | None = None,
 ) -> Slack:
-    """What is left of every target at a rate per replica.
+    """What is left of every target at a rate of one replica, in requests/ms, shape (C,), ≥ 0.
 
-    Args:
-        latency: the latency of C candidates.
-        max_batch: N, largest batch, shape (C,), ≥ 1.
-        targets: their targets.
-        rate: λ of one replica, requests/ms, shape (C,), ≥ 0.
-        queue_limit: Q, places in the queue beyond the batch, shape (C,), ≥ 0 or `UNBOUNDED`.
-        variability: COVs of arrivals and lengths, which the rule `exact` corrects for; the others do not.
-
-    Returns:
-        The slack of each target.
-
-    Raises:
-        ValueError: a value out of range, or inputs of different lengths.
+    Takes what `size` takes beside it, and refuses what it refuses.
     """
     rates = float_candidates("rate", rate, at_least=0)
     latency, batches, limits = align(

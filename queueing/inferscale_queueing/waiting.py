@@ -21,6 +21,11 @@ Rule = Literal["exact", "exponential", "mean"]
 """
 
 
+_SHARED = 4096
+_FEW = 16
+_LOG_FACTORIALS = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, _FEW + 1)))])
+
+
 def percentiles(name: str, value: npt.ArrayLike) -> Array:
     """Read fractions such as 0.95, where NaN and 0 both ask for the mean.
 
@@ -62,8 +67,9 @@ def tail_probability(time: Array, p_wait: Array, ratio: Array, places: Array) ->
 
     For an unbounded queue P_w·e^{−(1−r)x}. For a finite one, with p_i(x) the Poisson probabilities,
     P_w·Σ_{i<Q} p_i(x)·(Σ_{k=i..Q−1} r^k)/(Σ_{k=0..Q−1} r^k), whose terms are all positive: the textbook's
-    closed form of it cancels near r = 1 and overflows above. Its factors beside p_i(x) fall with i, so the
-    sum ends where the Poisson probabilities do: O(min(Q, x + √x)) in time, in bounded memory.
+    closed form of it cancels near r = 1 and overflows above. Its factors beside p_i(x) fall with i, and not
+    faster than the places that are left, so the sum needs the terms around min(Q, x) only: O(√min(Q, x)) of
+    them where there are many.
 
     Args:
         time: x = μ(N)·t, the time in mean departures of the full batch, shape (C,), ≥ 0.
@@ -78,11 +84,18 @@ def tail_probability(time: Array, p_wait: Array, ratio: Array, places: Array) ->
     given_wait = np.exp(-np.where(unbounded, 1 - ratio, 0.0) * time)
     finite = np.flatnonzero(~unbounded & (places > 0))
     mean = time[finite] * np.minimum(ratio[finite], 1.0)
-    # A Poisson number is above this with a probability below e^−40, whatever its mean.
-    terms = np.minimum(places[finite], np.ceil(mean + 9 * np.sqrt(mean) + 50)).astype(np.int64)
+    # Beside these a Poisson number has a probability below e^−40, whatever its mean.
+    last = np.minimum(places[finite], np.ceil(mean + _reach(mean)))
+    peak = np.minimum(places[finite], mean)
+    first = np.floor(peak - _reach(peak))
+    # Terms from 0 on are the same for all; the others are worth their while only if they are few.
+    first = np.where(first > _SHARED, first, 0.0)
+    terms = (last - first).astype(np.int64)
     for block in blocks(terms):
         rows = finite[block]
-        given_wait[rows] = _finite_tail(time[rows], ratio[rows], places[rows], int(terms[block].max()))
+        given_wait[rows] = _finite_tail(
+            time[rows], ratio[rows], places[rows], first[block], int(terms[block].max())
+        )
     return p_wait * given_wait
 
 
@@ -123,16 +136,32 @@ def quantile_time(probability: Array, p_wait: Array, ratio: Array, places: Array
     return result
 
 
-def _finite_tail(time: Array, ratio: Array, places: Array, terms: int) -> Array:
+def _reach(mean: Array) -> Array:
+    return 9 * np.sqrt(mean) + 50
+
+
+def _finite_tail(time: Array, ratio: Array, places: Array, first: Array, terms: int) -> Array:
     """P(W > t | it waits) for finite Q ≥ 1, from so many terms of the sum; all of shape (C,)."""
-    passed = np.arange(terms, dtype=np.float64)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(passed[1:]))])
+    passed = np.arange(terms, dtype=np.float64)[np.newaxis, :]
+    if first.any():
+        passed = first[:, np.newaxis] + passed
     log_ratio = np.log(ratio)[:, np.newaxis]
     left = np.maximum(places[:, np.newaxis] - passed, 0.0)
     # Σ_{k=i..Q−1} r^k is r^i·(1 − r^{Q−i})/(1 − r); above r = 1 the same in 1/r, which decays.
-    rest = np.where(log_ratio == 0, left, np.expm1(left * -np.abs(log_ratio)))
+    decay = -np.abs(log_ratio)
+    rest, whole = (
+        np.where(log_ratio == 0, count, np.expm1(count * decay)) for count in (left, places[:, np.newaxis])
+    )
     with np.errstate(divide="ignore"):
         log_time = np.log(time)[:, np.newaxis]
     log_terms = passed * np.where(passed > 0, log_time + np.minimum(log_ratio, 0.0), 0.0)
-    log_terms -= time[:, np.newaxis] + log_factorial
-    return np.asarray((np.exp(log_terms) * rest).sum(axis=1) / rest[:, 0])
+    log_terms -= time[:, np.newaxis] + _log_factorial(passed)
+    return np.asarray((np.exp(log_terms) * rest).sum(axis=1) / whole[:, 0])
+
+
+def _log_factorial(n: Array) -> Array:
+    """Logarithm of n! for whole n ≥ 0, by Stirling's series, which is exact to rounding from 16 on."""
+    large = np.maximum(n, _FEW)
+    series = (1 / 12 - (1 / 360 - (1 / 1260 - 1 / 1680 / large**2) / large**2) / large**2) / large
+    stirling = (large + 0.5) * np.log(large) - large + 0.5 * np.log(2 * np.pi) + series
+    return np.where(n < _FEW, _LOG_FACTORIALS[np.minimum(n, _FEW).astype(np.int64)], stirling)

@@ -118,5 +118,27 @@ def test_the_sum_that_ends_early_is_the_whole_sum(ratio: float, places: int) -> 
     times = np.array([0.0, 0.5, 20.0, 280.0, 3000.0])
     ratios, queues = np.full(times.size, ratio), np.full(times.size, float(places))
     short = tail_probability(times, np.ones(times.size), ratios, queues)
-    whole = _finite_tail(times, ratios, queues, places)
+    whole = _finite_tail(times, ratios, queues, np.zeros(times.size), places)
     assert short == pytest.approx(whole, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize("ratio", [0.9, 0.9999, 1.0, 1.0001, 1.4])
+@pytest.mark.parametrize("share", [0.3, 0.99, 1.0, 1.02])
+def test_of_many_terms_only_those_that_count_are_summed(ratio: float, share: float) -> None:
+    places = 30_000
+    given_ = (np.array([places * share]), np.ones(1), np.array([ratio]), np.array([float(places)]))
+    time, _, ratios, queues = given_
+    whole = _finite_tail(time, ratios, queues, np.zeros(1), places)
+    assert tail_probability(*given_) == pytest.approx(whole, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("ratio", [0.999, 1.0, 1.5])
+def test_a_queue_of_a_billion_places_is_answered(ratio: float) -> None:
+    time = quantile_time(np.array([0.95]), np.ones(1), np.array([ratio]), np.array([1e9]))[0]
+    if ratio < 1:
+        assert time == pytest.approx(np.log(20) / (1 - ratio), rel=1e-6)
+    elif ratio == 1:
+        # It finds any number of others before it with the same probability.
+        assert time == pytest.approx(0.95e9, rel=1e-4)
+    else:
+        assert time == pytest.approx(1e9, rel=1e-3)
