@@ -106,9 +106,11 @@ class Trace:
             raise ValueError(f"a trace needs one value per request in each column, got {sizes}")
         for name, kind in (("arrival_ms", float), ("input_tokens", int), ("output_tokens", int)):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
-        back = np.flatnonzero(~(np.diff(self.arrival_ms, prepend=self.arrival_ms[:1]) >= 0))
+        with np.errstate(invalid="ignore"):
+            gaps = np.diff(self.arrival_ms, prepend=self.arrival_ms[:1])
+        back = np.flatnonzero(~((gaps >= 0) & (gaps < np.inf)))
         for name, wrong, wanted in (
-            ("arrival_ms", back, "a time not before the one in front of it"),
+            ("arrival_ms", back, "a finite time, not before the one in front of it"),
             ("input_tokens", np.flatnonzero(self.input_tokens < 0), "at least 0"),
             ("output_tokens", np.flatnonzero(self.output_tokens < 1), "at least 1"),
         ):

@@ -443,9 +443,11 @@ def test_what_is_drawn_and_replayed_is_what_is_simulated():
         (([0, 1], [1], [1, 1]), "one value per request in each column.*'input_tokens': 1"),
         (
             ([0, 2, 1], [1] * 3, [1] * 3),
-            r"arrival_ms\[2\] of the trace is 1\.0; it must be a time not before",
+            r"arrival_ms\[2\] of the trace is 1\.0; it must be a finite time, not before",
         ),
         (([0, math.nan], [1] * 2, [1] * 2), r"arrival_ms\[1\] of the trace is nan"),
+        (([0, math.inf, math.inf], [1] * 3, [1] * 3), r"arrival_ms\[1\] of the trace is inf"),
+        (([math.inf], [1], [1]), r"arrival_ms\[0\] of the trace is inf"),
         (([0, 1], [1, -1], [1] * 2), r"input_tokens\[1\] of the trace is -1; it must be at least 0"),
         (([0, 1], [1, 1], [0, 1]), r"output_tokens\[0\] of the trace is 0; it must be at least 1"),
     ],
