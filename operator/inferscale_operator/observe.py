@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.api.inference_service import InferenceServiceSpec
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSettings, OptimizerPolicySpec
 from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, PodRecord
 from inferscale_operator.kube.stores import Key, World
-from inferscale_operator.metrics.load import ReadyPod, Workload, loads
+from inferscale_operator.metrics.load import loads
+from inferscale_operator.metrics.presets import presets
 from inferscale_operator.metrics.queries import Answers
+from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import (
     DeploymentState,
     LoadState,
@@ -23,17 +26,24 @@ from inferscale_operator.snapshot import (
     Resource,
     ServiceState,
     Snapshot,
+    UnknownCause,
 )
 
 NOT_ASKED = ObservedLoad(LoadState.NOT_ASKED, "Prometheus was not asked between two ticks")
-NO_DEPLOYMENT = ObservedLoad(LoadState.UNKNOWN, "there is no Deployment whose pods could report")
+NO_DEPLOYMENT = ObservedLoad(
+    LoadState.UNKNOWN,
+    "there is no Deployment whose pods could report",
+    cause=UnknownCause.NO_READY_PODS,
+)
 
 
 class Metrics(Protocol):
     """Whatever answers the queries."""
 
-    def ask(self, settings: MetricsSettings, time: float) -> Answers:
-        """Ask every query as of `time` (Unix seconds)."""
+    def ask(
+        self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
+    ) -> Mapping[str, Answers]:
+        """Ask every query of some presets as of `time` (Unix seconds); the answers by name of the preset."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         if (target := _target(record, allocations.get(key))) is not None
     }
     joined = _join(world)
-    observed = _loads(services, targets, joined, policy.metrics, now, metrics)
+    observed = _loads(services, _workloads(world, services, targets, joined), policy.metrics, now, metrics)
     states = tuple(
         _service(
             record,
@@ -143,38 +153,56 @@ def _join(world: World) -> _Joined:
 
 def _loads(
     services: Mapping[Key, CustomRecord[InferenceServiceSpec]],
-    targets: Mapping[Key, Key],
-    joined: _Joined,
+    workloads: Mapping[str, Workload],
     settings: MetricsSettings,
     now: datetime,
     metrics: Metrics | None,
 ) -> dict[Key, ObservedLoad]:
     if metrics is None:
         return dict.fromkeys(services, NOT_ASKED)
-    workloads = {
-        "/".join(key): _workload(target, joined)
-        for key, target in targets.items()
-        if target in joined.deployments
-    }
     if not workloads:
         return {}
     time = now.timestamp()
-    found = loads(metrics.ask(settings, time), workloads, settings, time)
+    named = {workload.preset for workload in workloads.values()}
+    chosen = [preset for name, preset in sorted(presets(settings).items()) if name in named]
+    found = loads(metrics.ask(settings, chosen, time), workloads, settings, time)
     return {key: found["/".join(key)] for key in services if "/".join(key) in found}
 
 
-def _workload(target: Key, joined: _Joined) -> Workload:
+def _workloads(
+    world: World,
+    services: Mapping[Key, CustomRecord[InferenceServiceSpec]],
+    targets: Mapping[Key, Key],
+    joined: _Joined,
+) -> dict[str, Workload]:
+    """The pods of every service that has a Deployment, by `namespace/name` of the service."""
+    found = {}
+    for key, target in targets.items():
+        spec = services[key].resource.spec
+        if spec is None or target not in joined.deployments:
+            continue
+        model = world.model_profiles.get(("", spec.model))
+        named = model.resource.spec.model_name if model is not None and model.resource.spec else spec.model
+        found["/".join(key)] = _workload(target, joined, spec.metrics.preset, named)
+    return found
+
+
+def _workload(target: Key, joined: _Joined, preset: str, model: str) -> Workload:
     ready, others = [], []
     for pod in joined.pods.get(target, ()):
         if pod.ready_since is not None and not pod.state.terminating:
             ready.append(ReadyPod(pod.state.name, pod.ready_since.timestamp()))
         else:
             others.append(pod.state.name)
+    deployment = joined.deployments[target]
     return Workload(
         namespace=target[0],
         ready=tuple(ready),
         others=tuple(others),
-        replica_sets=tuple(item.name for item in joined.deployments[target].replica_sets),
+        replica_sets=tuple(item.name for item in deployment.replica_sets),
+        replicas=deployment.replicas,
+        preset=preset,
+        model=model,
     )
 
 

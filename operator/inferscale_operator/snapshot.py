@@ -61,6 +61,21 @@ class LoadState(StrEnum):
         return self in (LoadState.OBSERVED, LoadState.IDLE, LoadState.PARTIAL)
 
 
+class UnknownCause(StrEnum):
+    """Why a load is unknown."""
+
+    QUERY_FAILED = "QueryFailed"
+    ANSWER_INCOMPLETE = "AnswerIncomplete"
+    """A backend that asks others said that something is missing."""
+    PRESET_NOT_FOUND = "MetricPresetNotFound"
+    NO_READY_PODS = "NoReadyPods"
+    NO_SAMPLES = "NoSamples"
+    SAMPLES_TOO_OLD = "SamplesTooOld"
+    ABSURD_VALUE = "AbsurdValue"
+    SUDDEN_JUMP = "SuddenJump"
+    """A figure is a thousand times what it was last known to be, or a thousandth."""
+
+
 @dataclass(frozen=True)
 class ObservedLoad:
     """Load and latency of a service as Prometheus has it. Figures are None when not known."""
@@ -78,6 +93,12 @@ class ObservedLoad:
     """Mean inter-token latency, ms."""
     ttft: float | None = None
     """Mean time to first token, ms."""
+    queued: float | None = None
+    """Requests that wait in front of the service, at its gateway."""
+    cause: UnknownCause | None = None
+    """Why the state is `Unknown`."""
+    doubted_since: datetime | None = None
+    """Since when the figures have been too far from the last known ones to be believed at once."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.cli import run
 from inferscale_operator.decide import catalog
 from inferscale_operator.kube.kinds import WATCHED
-from inferscale_operator.metrics.queries import IN_FLIGHT_METRICS, queries
+from inferscale_operator.metrics.presets import VLLM
+from inferscale_operator.metrics.queries import queries
 from inferscale_operator.settings import ENV_PREFIX, Settings
-from inferscale_operator.snapshot import LoadState
+from inferscale_operator.snapshot import LoadState, UnknownCause
 from inferscale_solver import Outcome, Rejection
 from localcluster import cli as cluster_cli
 from localcluster import nodes
@@ -90,7 +91,7 @@ def emitted() -> set[str]:
     """All reasons and types of conditions, and outcomes of candidates, that the code can emit."""
     words = set().union(*(literals(path.read_text()) for path in SOURCES))
     return (
-        words | {value.value for values in (Outcome, Rejection, MoveStep) for value in values}
+        words | {value.value for values in (Outcome, Rejection, MoveStep, UnknownCause) for value in values}
     ) - NOT_REASONS
 
 
@@ -163,14 +164,15 @@ def test_every_option_is_in_the_table_with_its_variable() -> None:
 
 def test_every_series_that_is_asked_for_is_named() -> None:
     text = (DOCS / "install.md").read_text()
-    expressions = " ".join(queries(OptimizerPolicySpec().metrics).values())
+    asked_of_vllm = queries(VLLM, OptimizerPolicySpec().metrics).values()
+    expressions = " ".join(question.expression for question in asked_of_vllm)
     asked = {re.sub(r"_(sum|count)$", "", name) for name in re.findall(r"vllm:\w+", expressions)}
-    assert {*IN_FLIGHT_METRICS} <= asked
+    assert {*VLLM.running, *VLLM.waiting} <= asked
     assert {name for name in asked if f"`{name}`" not in text} == set()
 
 
 def test_the_number_of_queries_is_as_said() -> None:
-    count = len(queries(OptimizerPolicySpec().metrics))
+    count = len(queries(VLLM, OptimizerPolicySpec().metrics))
     assert f"{count} queries, whatever the number of services" in (DOCS / "concepts.md").read_text()
 
 

@@ -13,13 +13,16 @@ import pytest
 
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics import prometheus
-from inferscale_operator.metrics.load import ReadyPod, Workload, loads
+from inferscale_operator.metrics.load import loads
+from inferscale_operator.metrics.presets import VLLM
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
-from inferscale_operator.metrics.queries import Query
+from inferscale_operator.metrics.queries import Query, queries
+from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import LoadState
 
 NOW = 1_750_000_000.25
 SETTINGS = MetricsSettings()
+ASKED = queries(VLLM, SETTINGS)
 
 
 def vector(*samples: tuple[str, str, str]) -> dict:
@@ -104,7 +107,7 @@ def unused_address() -> str:
 
 def only_error(answers) -> str:
     """What every answer has as its error, behind the name of the query."""
-    assert list(answers) == list(Query)
+    assert list(answers) == list(ASKED)
     for query, answer in answers.items():
         assert query.value in answer.error
         assert answer.values == {}
@@ -114,50 +117,52 @@ def only_error(answers) -> str:
 
 def test_every_query_is_asked_once_as_of_the_same_moment(server, connect):
     server.answer(vector(("n", "a", "1.5"), ("m", "b", "2")))
-    answers = connect(f"{server.url}/select/0/prometheus/").ask(SETTINGS, NOW)
+    answers = connect(f"{server.url}/select/0/prometheus/").ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert {query: (answer.values, answer.error) for query, answer in answers.items()} == {
-        query: ({("n", "a"): 1.5, ("m", "b"): 2.0}, None) for query in Query
+        query: ({("n", "a"): 1.5, ("m", "b"): 2.0}, None) for query in ASKED
     }
     asked = [urlsplit(request.path) for request in server.requests]
     assert {url.path for url in asked} == {"/select/0/prometheus/api/v1/query"}
-    assert len({parse_qs(url.query)["query"][0] for url in asked}) == len(Query) == len(asked)
+    assert len({parse_qs(url.query)["query"][0] for url in asked}) == len(ASKED) == len(asked)
     assert {parse_qs(url.query)["time"][0] for url in asked} == {"1750000000.250"}
 
 
 def test_values_that_are_not_finite_are_no_samples(server, connect):
     server.answer(vector(("n", "a", "NaN"), ("n", "b", "+Inf"), ("n", "c", "-Inf"), ("n", "d", "0")))
-    answers = connect(server.url).ask(SETTINGS, NOW)
+    answers = connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert answers[Query.ITL_SUM].values == {("n", "d"): 0.0}
 
 
 def test_pods_are_read_from_the_labels_of_the_policy(server, connect):
     sample = {"metric": {"ns": "n", "instance": "a"}, "value": [NOW, "3"]}
     server.answer({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
-    answers = connect(server.url).ask(MetricsSettings(namespace_label="ns", pod_label="instance"), NOW)
+    answers = connect(server.url).ask(
+        MetricsSettings(namespace_label="ns", pod_label="instance"), [VLLM], NOW
+    )["vllm"]
     assert answers[Query.ARRIVALS].values == {("n", "a"): 3.0}
 
 
 def test_a_refused_connection_fails_every_query_and_leaves_every_service_unknown(connect):
-    answers = connect(unused_address()).ask(SETTINGS, NOW)
+    answers = connect(unused_address()).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert "Connection refused" in only_error(answers)
-    load = loads(answers, {"s": Workload("n", (ReadyPod("a"),))}, SETTINGS, NOW)["s"]
+    load = loads({"vllm": answers}, {"s": Workload("n", (ReadyPod("a"),))}, SETTINGS, NOW)["s"]
     assert load.state is LoadState.UNKNOWN
     assert "Connection refused" in load.message
 
 
 def test_a_host_that_does_not_exist_fails_every_query(connect):
-    assert only_error(connect("http://prometheus.invalid:9090").ask(SETTINGS, NOW))
+    assert only_error(connect("http://prometheus.invalid:9090").ask(SETTINGS, [VLLM], NOW)["vllm"])
 
 
 def test_after_a_broken_connection_the_other_queries_are_not_tried(server, connect):
     server.hang_up()
-    assert only_error(connect(server.url).ask(SETTINGS, NOW))
+    assert only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
     assert len(server.requests) == 1
 
 
 def test_a_server_that_does_not_answer_is_left_when_the_time_is_up(server, connect):
     server.hang()
-    answers = connect(server.url, timeout_seconds=0.1).ask(SETTINGS, NOW)
+    answers = connect(server.url, timeout_seconds=0.1).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert only_error(answers) == "no answer within 0.1 s"
     assert len(server.requests) == 1
 
@@ -166,8 +171,8 @@ def test_the_time_limit_is_for_all_queries_together(server, connect, monkeypatch
     seconds = itertools.count(0, 4)
     monkeypatch.setattr(prometheus, "clock", SimpleNamespace(monotonic=lambda: next(seconds)))
     server.answer(vector(("n", "a", "1")))
-    answers = connect(server.url, timeout_seconds=10).ask(SETTINGS, NOW)
-    assert [query for query, answer in answers.items() if not answer.error] == list(Query)[:2]
+    answers = connect(server.url, timeout_seconds=10).ask(SETTINGS, [VLLM], NOW)["vllm"]
+    assert [query for query, answer in answers.items() if not answer.error] == list(ASKED)[:2]
     assert answers[Query.TTFT_COUNT].error.endswith("no answer within 10 s")
     assert [parse_qs(urlsplit(request.path).query)["timeout"] for request in server.requests] == [
         ["6s"],
@@ -178,9 +183,9 @@ def test_the_time_limit_is_for_all_queries_together(server, connect, monkeypatch
 def test_a_connection_that_works_again_is_used_again(server, connect):
     client = connect(server.url)
     server.hang_up()
-    client.ask(SETTINGS, NOW)
+    client.ask(SETTINGS, [VLLM], NOW)["vllm"]
     server.answer(vector(("n", "a", "1")))
-    assert all(answer.error is None for answer in client.ask(SETTINGS, NOW).values())
+    assert all(answer.error is None for answer in client.ask(SETTINGS, [VLLM], NOW)["vllm"].values())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +197,7 @@ def test_a_connection_that_works_again_is_used_again(server, connect):
 )
 def test_an_answer_that_a_federated_backend_calls_incomplete_is_an_error(server, connect, extra, said):
     server.answer(vector(("n", "a", "1")) | extra)
-    error = only_error(connect(server.url).ask(SETTINGS, NOW))
+    error = only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
     assert error.startswith("the answer is not complete: ")
     assert said in error
 
@@ -201,7 +206,9 @@ def test_notes_that_leave_nothing_out_are_no_error(server, connect):
     server.answer(
         vector(("n", "a", "1")) | {"warnings": [], "isPartial": False, "infos": ["might not be a counter"]}
     )
-    assert all(answer.error is None for answer in connect(server.url).ask(SETTINGS, NOW).values())
+    assert all(
+        answer.error is None for answer in connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"].values()
+    )
 
 
 def test_one_query_that_fails_leaves_the_others(server, connect):
@@ -210,7 +217,7 @@ def test_one_query_that_fails_leaves_the_others(server, connect):
         b'{"status": "error", "error": "too many samples"}',
     )
     server.respond = lambda server: (422, bad) if len(server.requests) == 2 else (200, good)
-    answers = connect(server.url).ask(SETTINGS, NOW)
+    answers = connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert [query for query, answer in answers.items() if answer.error] == [Query.IN_FLIGHT]
     assert answers[Query.IN_FLIGHT].error == (
         f"Prometheus {server.url}: query of requests in flight: HTTP status 422: too many samples"
@@ -233,7 +240,7 @@ def test_one_query_that_fails_leaves_the_others(server, connect):
 )
 def test_what_is_no_answer_of_prometheus_is_an_error_in_one_short_line(server, connect, status, body, said):
     server.answer(body, status)
-    error = only_error(connect(server.url).ask(SETTINGS, NOW))
+    error = only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
     assert said in error
     assert len(error) < 400
     assert "\n" not in error
@@ -244,11 +251,11 @@ def test_a_token_is_read_anew_for_every_query(server, connect, tmp_path):
     token.write_text("first\n")
     server.answer(vector())
     client = connect(server.url, token_file=token)
-    client.ask(SETTINGS, NOW)
+    client.ask(SETTINGS, [VLLM], NOW)["vllm"]
     token.write_text("second\n")
-    client.ask(SETTINGS, NOW)
+    client.ask(SETTINGS, [VLLM], NOW)["vllm"]
     sent = [request.headers["Authorization"] for request in server.requests]
-    assert sent == ["Bearer first"] * len(Query) + ["Bearer second"] * len(Query)
+    assert sent == ["Bearer first"] * len(ASKED) + ["Bearer second"] * len(ASKED)
 
 
 def test_a_token_that_is_gone_is_an_error_and_nothing_is_sent_without_it(server, connect, tmp_path):
@@ -256,7 +263,10 @@ def test_a_token_that_is_gone_is_an_error_and_nothing_is_sent_without_it(server,
     token.write_text("first")
     client = connect(server.url, token_file=token)
     token.unlink()
-    assert only_error(client.ask(SETTINGS, NOW)) == f"token file {token}: No such file or directory"
+    assert (
+        only_error(client.ask(SETTINGS, [VLLM], NOW)["vllm"])
+        == f"token file {token}: No such file or directory"
+    )
     assert server.requests == []
 
 
@@ -265,7 +275,7 @@ def test_a_broken_token_is_not_shown(server, connect, tmp_path):
     token.write_text("first")
     client = connect(server.url, token_file=token)
     token.write_text("secret\nsecret")
-    error = only_error(client.ask(SETTINGS, NOW))
+    error = only_error(client.ask(SETTINGS, [VLLM], NOW)["vllm"])
     assert str(token) in error
     assert "secret" not in error
 
@@ -275,13 +285,13 @@ def test_a_netrc_does_not_replace_the_token(server, connect, tmp_path, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     (tmp_path / "token").write_text("mine")
     server.answer(vector())
-    connect(server.url, token_file=tmp_path / "token").ask(SETTINGS, NOW)
+    connect(server.url, token_file=tmp_path / "token").ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert {request.headers["Authorization"] for request in server.requests} == {"Bearer mine"}
 
 
 def test_headers_are_sent_with_every_query(server, connect):
     server.answer(vector())
-    connect(server.url, headers={"X-Scope-OrgID": "team a"}).ask(SETTINGS, NOW)
+    connect(server.url, headers={"X-Scope-OrgID": "team a"}).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert {request.headers["X-Scope-OrgID"] for request in server.requests} == {"team a"}
 
 

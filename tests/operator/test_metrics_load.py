@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferscale_operator.api.optimizer_policy import MetricsSettings
-from inferscale_operator.metrics.load import ReadyPod, Workload, loads
+from inferscale_operator.metrics.load import loads
 from inferscale_operator.metrics.queries import Answer, Query
-from inferscale_operator.snapshot import LoadState, ObservedLoad
+from inferscale_operator.metrics.workload import ReadyPod, Workload
+from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
 
 NOW = 1_750_000_000.0
 SETTINGS = MetricsSettings(window_seconds=120, max_age_seconds=90)
@@ -62,7 +63,7 @@ def ready(*names: str, seconds: float | None = 3600) -> tuple[ReadyPod, ...]:
 
 def load_of(pods: dict[str, dict[Query, float]], workload: Workload | None = None) -> ObservedLoad:
     workload = workload or Workload("n", ready(*pods))
-    return loads(answers_of(pods), {"service": workload}, SETTINGS, NOW)["service"]
+    return loads({"vllm": answers_of(pods)}, {"service": workload}, SETTINGS, NOW)["service"]
 
 
 def test_a_busy_service_is_observed_in_the_units_of_the_snapshot():
@@ -85,7 +86,7 @@ def test_services_get_their_own_pods_only():
         "y": Workload("n", ready("b")),
         "z": Workload("m", ready("a")),
     }
-    observed = loads(answers, workloads, SETTINGS, NOW)
+    observed = loads({"vllm": answers}, workloads, SETTINGS, NOW)
     assert {key: load.state for key, load in observed.items()} == {
         "x": LoadState.OBSERVED,
         "y": LoadState.IDLE,
@@ -228,7 +229,7 @@ def test_pods_of_unknown_readiness_are_missed_and_not_multiplied():
 
 def test_a_service_without_ready_pods_is_unknown_whatever_the_others_report():
     load = load_of({"a": BUSY}, Workload("n", others=("a",)))
-    assert load == ObservedLoad(LoadState.UNKNOWN, "no pod is ready")
+    assert load == ObservedLoad(LoadState.UNKNOWN, "no pod is ready", cause=UnknownCause.NO_READY_PODS)
 
 
 def test_a_service_that_nobody_scrapes_is_unknown_and_says_what_is_missing():
@@ -286,15 +287,17 @@ def test_a_query_of_the_load_that_failed_makes_every_service_unknown():
         Query.PROGRESS: Answer(error="query of progress: no"),
         Query.COVERAGE: Answer(error="x"),
     }
-    assert loads(answers, {"s": Workload("n", ready("a"))}, SETTINGS, NOW) == {
-        "s": ObservedLoad(LoadState.UNKNOWN, "query of progress: no (and 1 more queries)")
+    assert loads({"vllm": answers}, {"s": Workload("n", ready("a"))}, SETTINGS, NOW) == {
+        "s": ObservedLoad(
+            LoadState.UNKNOWN, "query of progress: no (and 1 more queries)", cause=UnknownCause.QUERY_FAILED
+        )
     }
 
 
 def test_a_query_of_a_mean_that_failed_leaves_that_figure_out_and_says_so():
     answers = answers_of({"a": BUSY}) | {Query.ITL_SUM: Answer(error="query of ITL: no")}
     workloads = {"s": Workload("n", ready("a")), "unready": Workload("n")}
-    observed = loads(answers, workloads, SETTINGS, NOW)
+    observed = loads({"vllm": answers}, workloads, SETTINGS, NOW)
     assert observed["s"] == replace(load_of({"a": BUSY}), itl=None, message="query of ITL: no")
     assert observed["unready"].message == "no pod is ready"
 

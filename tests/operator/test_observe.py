@@ -1,16 +1,18 @@
 """A copy of the stores and the answers of Prometheus become one snapshot."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import kubernetes_objects as objects
 from inferscale_operator.api.base import API_VERSION
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings, OptimizerPolicySpec
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.stores import Stores, World
 from inferscale_operator.metrics.queries import Answer, Answers, Query
 from inferscale_operator.observe import observe, policy_in_force
-from inferscale_operator.snapshot import LoadState, dump_snapshot, load_snapshot
+from inferscale_operator.snapshot import LoadState, UnknownCause, dump_snapshot, load_snapshot
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 VALUES = {Query.ARRIVALS: 2.0, Query.IN_FLIGHT: 3.0, Query.PEAK_IN_FLIGHT: 5.0, Query.COVERAGE: 120.0}
@@ -21,16 +23,19 @@ class Metrics:
 
     def __init__(self, *pods: tuple[str, str]) -> None:
         self.pods = pods
-        self.asked: list[tuple[MetricsSettings, float]] = []
+        self.asked: list[list[str]] = []
 
-    def ask(self, settings: MetricsSettings, time: float) -> Answers:
-        self.asked.append((settings, time))
-        return {
+    def ask(
+        self, _settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
+    ) -> dict[str, Answers]:
+        self.asked.append([preset.name for preset in presets])
+        answers = {
             query: Answer(
                 {pod: time if query is Query.SAMPLED else VALUES.get(query, 1.0) for pod in self.pods}
             )
             for query in Query
         }
+        return {preset.name: answers for preset in presets}
 
 
 def world(**items: list[objects.Object]) -> World:
@@ -93,7 +98,63 @@ def test_prometheus_is_asked_once_whatever_the_number_of_services() -> None:
         NOW,
         metrics,
     )
-    assert len(metrics.asked) == 1
+    assert metrics.asked == [["vllm"]]
+
+
+def test_the_presets_that_services_name_are_asked_for_and_no_others() -> None:
+    names = {"a": "sglang", "b": "mine", "c": "sglang", "d": "typo"}
+    mine = {"name": "mine", "running": ["r"], "waiting": ["w"], "completions": ["c"]}
+    other = mine | {"name": "other"}
+    metrics = Metrics(*(("team", f"{name}-abc-1") for name in names))
+    snapshot = observe(
+        usual(
+            policies=[policy(metrics={"presets": [mine, other]})],
+            services=[
+                objects.service(name, targetRef={"name": name}, metrics={"preset": preset})
+                for name, preset in names.items()
+            ],
+            deployments=[objects.deployment(name) for name in names],
+        ),
+        NOW,
+        metrics,
+    )
+    assert metrics.asked == [["mine", "sglang"]]
+    typo = snapshot.services[-1].load
+    assert typo.state is LoadState.UNKNOWN
+    assert typo.cause is UnknownCause.PRESET_NOT_FOUND
+    assert typo.message == (
+        "spec.metrics.preset: 'typo' is not a metric preset: name one of gateway, mine, other, sglang, tgi,"
+        " vllm, or add it to metrics.presets of the OptimizerPolicy"
+    )
+
+
+def test_a_gateway_is_joined_by_the_name_that_the_engine_gives_the_model() -> None:
+    class Gateway(Metrics):
+        def ask(
+            self, _settings: MetricsSettings, _presets: Sequence[MetricPreset], time: float
+        ) -> dict[str, Answers]:
+            answers = dict.fromkeys(Query, Answer())
+            for query, value in (
+                (Query.GATEWAY_QUEUE, 3.0),
+                (Query.GATEWAY_PEAK_QUEUE, 3.0),
+                (Query.GATEWAY_SAMPLED, time),
+            ):
+                answers[query] = Answer({("team", "org/llama"): value, ("other", "org/llama"): 9.0})
+            return {"gateway": answers}
+
+    performance = {"accelerator": "h100", "alpha": 1, "beta": 1, "maxBatchSize": 1, "atTokens": 1}
+    llama = policy("llama", modelName="org/llama", profiles=[performance])
+    [service] = observe(
+        usual(
+            services=[objects.service(model="llama", metrics={"preset": "gateway"})],
+            model_profiles=[llama],
+            deployments=[objects.deployment(replicas=0)],
+            pods=[],
+        ),
+        NOW,
+        Gateway(),
+    ).services
+    assert (service.load.state, service.load.queued) == (LoadState.OBSERVED, 3)
 
 
 def test_without_metrics_nobody_is_asked_and_the_load_says_so() -> None:

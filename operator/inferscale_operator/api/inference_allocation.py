@@ -81,7 +81,7 @@ class LoadStatus(Schema):
     """The load that the decision was made for."""
 
     state: str
-    """`Observed`, `Idle`, `Stalled`, `Partial` or `Unknown`."""
+    """`Observed`, `Idle`, `Stalled`, `Partial`, `Starting` or `Unknown`."""
     arrival_rate: float | None = None
     """Requests per minute."""
     input_tokens: float | None = None
@@ -90,6 +90,9 @@ class LoadStatus(Schema):
     """Mean output tokens of a request."""
     observed_at: AwareDatetime | None = None
     """When the load was last known."""
+    doubted_since: AwareDatetime | None = None
+    """Since when Prometheus has told figures that are too far from these to be believed at once; none: it has
+    not."""
 
 
 class Recommendation(Schema):

@@ -10,6 +10,7 @@ from pydantic import Field, StrictBool, StrictInt
 from inferscale_operator.api.base import Conditions, ResourceName, RuledSchema, Schema
 from inferscale_operator.api.behavior import Behavior
 from inferscale_operator.api.constraints import Distinct, Keyed, Rule
+from inferscale_operator.api.metric_preset import DEFAULT_PRESET
 from inferscale_operator.api.resource import AGE, READY, Column, Resource
 
 
@@ -96,6 +97,14 @@ class Batch(RuledSchema):
     """Argument that holds it, such as `--max-num-seqs`."""
 
 
+class ServiceMetrics(Schema):
+    """How its load is read."""
+
+    preset: Annotated[ResourceName, Field(max_length=63)] = DEFAULT_PRESET
+    """Metric preset of its model server: `vllm`, `sglang`, `tgi`, `gateway` (vLLM behind an inference
+    gateway), or one of the OptimizerPolicy's `metrics.presets`."""
+
+
 class InferenceServiceSpec(RuledSchema):
     """One model for one class of users, and the Deployment that serves it."""
 
@@ -127,6 +136,8 @@ class InferenceServiceSpec(RuledSchema):
     """Whether the accelerator must stay what it is, so that only replicas change."""
     batch: Batch = Batch()
     """Who sets the engine's batch limit."""
+    metrics: ServiceMetrics = ServiceMetrics()
+    """How its load is read."""
     behavior: Behavior = Behavior()
     """How fast the service follows its recommendations; what is left out comes from the policy."""
     mode: Mode = Mode.RECOMMEND

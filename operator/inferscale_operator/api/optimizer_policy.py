@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from re import fullmatch
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from inferscale_operator.api.base import Conditions, RuledSchema, Schema
 from inferscale_operator.api.behavior import Behavior
-from inferscale_operator.api.constraints import Rule
+from inferscale_operator.api.constraints import Keyed, Rule
+from inferscale_operator.api.metric_preset import (
+    BUILT_IN_PRESETS,
+    LabelName,
+    Matchers,
+    MetricPreset,
+    label_rule,
+)
 from inferscale_operator.api.resource import AGE, Column, Resource
 from inferscale_solver.problem import SaturationPolicy, Solver, TailRule
 
@@ -25,26 +31,33 @@ class Accelerators(StrEnum):
     UNLIMITED = "Unlimited"
 
 
-LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
-"""Name of a Prometheus label."""
-LabelName = Annotated[str, Field(pattern=LABEL_NAME, max_length=128)]
-
-
 class MetricsSettings(RuledSchema):
     """How Prometheus is asked."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel=f"!has(self.matchers) || self.matchers.all(label, label.matches('{LABEL_NAME}'))",
-            holds=lambda metrics: all(fullmatch(LABEL_NAME, label) for label in metrics.matchers),
-            message="a key of matchers is no Prometheus label name: letters, digits and _, no digit first",
-            field="matchers",
-        ),
+        label_rule("matchers", "matchers"),
         Rule(
             cel="self.namespaceLabel != self.podLabel",
             holds=lambda metrics: metrics.namespace_label != metrics.pod_label,
             message="namespaceLabel and podLabel are the same label: name two",
             field="podLabel",
+        ),
+        Rule(
+            cel="!has(self.presets) || self.presets.all(p,"
+            " (has(p.namespaceLabel) ? p.namespaceLabel : self.namespaceLabel)"
+            " != (has(p.podLabel) ? p.podLabel : self.podLabel))",
+            holds=lambda metrics: all(
+                (preset.namespace_label or metrics.namespace_label) != (preset.pod_label or metrics.pod_label)
+                for preset in metrics.presets
+            ),
+            message="namespaceLabel and podLabel of a preset are the same label: name two",
+            field="presets",
+        ),
+        Rule(
+            cel=f"!has(self.presets) || !self.presets.exists(p, p.name in {list(BUILT_IN_PRESETS)})",
+            holds=lambda metrics: all(preset.name not in BUILT_IN_PRESETS for preset in metrics.presets),
+            message=f"a preset has the name of a built-in one ({', '.join(BUILT_IN_PRESETS)}): rename it",
+            field="presets",
         ),
     )
 
@@ -52,12 +65,15 @@ class MetricsSettings(RuledSchema):
     """Window of rates and means; at least four scrape intervals."""
     max_age_seconds: Annotated[StrictInt, Field(ge=1, le=3600)] = 90
     """A newest sample older than this is unknown."""
-    namespace_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)] = "namespace"
+    namespace_label: LabelName = "namespace"
     """Label that holds a pod's namespace."""
-    pod_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=128)] = "pod"
+    pod_label: LabelName = "pod"
     """Label that holds a pod's name."""
-    matchers: dict[str, Annotated[str, Field(max_length=1024)]] = Field(default_factory=dict, max_length=16)
+    matchers: Matchers = Field(default_factory=dict)
     """Labels that every series must carry, such as `cluster: west`."""
+    presets: Annotated[tuple[MetricPreset, ...], Field(max_length=16), Keyed("name")] = ()
+    """Names of what other model servers export, beside the built-in presets `vllm`, `sglang`, `tgi` and
+    `gateway`."""
 
 
 class MoveSettings(Schema):

@@ -19,6 +19,7 @@ from inferscale_operator.decide.formulate import (
     needed_replicas,
     rate_per_replica,
 )
+from inferscale_operator.decide.plausibility import with_doubts
 from inferscale_operator.decide.report import (
     decided_plan,
     held_plan,
@@ -39,6 +40,7 @@ from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate
 
 def decide(snapshot: Snapshot) -> Plan:
     """Decide everything: targets, the step towards them, what to write and what to say."""
+    snapshot = with_doubts(snapshot)
     entries = catalog(snapshot)
     examined = {s.key: examine(s, entries, snapshot) for s in sorted(snapshot.services, key=lambda s: s.key)}
     subjects = {key: found for key, found in examined.items() if isinstance(found, Subject)}

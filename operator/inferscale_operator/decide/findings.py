@@ -158,10 +158,15 @@ def _common(state: ServiceState) -> dict[str, Finding]:
     return {"Paused": true("Paused") if paused else false("NotPaused")}
 
 
+def load_reason(load: ObservedLoad) -> str:
+    """What is known of a load, or why it is not, in one word."""
+    return load.cause.value if load.cause is not None else LOAD_REASONS[load.state]
+
+
 def _metrics(load: ObservedLoad) -> Finding:
     if not load.state.known:
-        return false(LOAD_REASONS[load.state], load.message)
-    return true(LOAD_REASONS[load.state], load.message)
+        return false(load_reason(load), load.message)
+    return true(load_reason(load), load.message)
 
 
 def _optimized(decision: Decision) -> Finding:

@@ -26,6 +26,7 @@ from inferscale_operator.decide.findings import (
     Outlook,
     decided_findings,
     held_findings,
+    load_reason,
     move_message,
     moving_findings,
     paused_findings,
@@ -106,10 +107,13 @@ def held_plan(
     load = subject.state.load
     blind = None
     if known_load(subject) is None:
-        blind = Finding(ConditionStatus.FALSE, LOAD_REASONS[load.state], load.message)
+        blind = Finding(ConditionStatus.FALSE, load_reason(load), load.message)
         if load.state.known:
             blind = replace(blind, reason="TokensUnknown", message=_TOKENS_UNKNOWN)
     cause = refusal or blind or Finding(ConditionStatus.FALSE, "Held")
+    if cause is blind and load.state is LoadState.UNKNOWN:
+        # One word for all causes; the condition MetricsAvailable tells them apart.
+        cause = replace(blind, reason=LOAD_REASONS[load.state])
     message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"
     entry = _held_entry(subject)
     said: tuple[EventNote, ...] = ()
@@ -309,7 +313,8 @@ def _load(subject: Subject, snapshot: Snapshot) -> LoadStatus:
         if before is None:
             return LoadStatus(state=state)
         asked = subject.state.load.state is not LoadState.NOT_ASKED
-        return before.model_copy(update={"state": state}) if asked else before
+        doubts = {"state": state, "doubted_since": subject.state.load.doubted_since}
+        return before.model_copy(update=doubts) if asked else before
     return LoadStatus(
         state=state,
         arrival_rate=_rounded(load.arrival_rate),

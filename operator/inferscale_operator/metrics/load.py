@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
-from inferscale_operator.metrics.queries import COVERAGE_STEPS, IN_FLIGHT_METRICS, Answers, PodKey, Query
-from inferscale_operator.snapshot import LoadState, ObservedLoad
+from inferscale_operator.metrics.gateway import (
+    SECONDS_PER_MINUTE,
+    GatewaySignal,
+    gateway_signal,
+    parked_load,
+    with_gateway,
+)
+from inferscale_operator.metrics.presets import presets
+from inferscale_operator.metrics.queries import (
+    COVERAGE_STEPS,
+    GATEWAY_QUERIES,
+    SCRAPES_PER_WINDOW,
+    Answer,
+    Answers,
+    Query,
+)
+from inferscale_operator.metrics.workload import ReadyPod, Workload, by_workload
+from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
 
-SECONDS_PER_MINUTE = 60.0
 MS_PER_SECOND = 1000.0
 MAX_ARRIVAL_RATE = 1e7
 """Requests per minute; what is above is an error of the metrics."""
@@ -28,44 +45,7 @@ _LOAD_QUERIES = (
     Query.SAMPLED,
     Query.COVERAGE,
 )
-_MEAN_QUERIES = tuple(query for query in Query if query not in _LOAD_QUERIES)
-# Pods of a ReplicaSet are named `<ReplicaSet>-<suffix>`; the API server cuts what is before the suffix.
-_SUFFIX_LENGTH = 5
-_LONGEST_STEM = 63 - _SUFFIX_LENGTH
-
-
-@dataclass(frozen=True)
-class ReadyPod:
-    """A pod that is ready and should report.
-
-    Attributes:
-        name: name of the pod.
-        ready_since: when it became ready, Unix seconds; None when that is not known.
-    """
-
-    name: str
-    ready_since: float | None = None
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The pods that serve a service, all in one namespace.
-
-    The rate of arrivals is what came in the window at all pods, with those that have gone since: after a
-    scale-down or a move the pods that are left have not yet served a whole window at their new share. Pods
-    that have gone are known by the names of their ReplicaSets.
-
-    Attributes:
-        namespace: namespace of the pods.
-        ready: pods that are ready and not terminating.
-        others: names of the other pods there are: starting, not ready, terminating.
-        replica_sets: names of the Deployment's ReplicaSets.
-    """
-
-    namespace: str
-    ready: tuple[ReadyPod, ...] = ()
-    others: tuple[str, ...] = ()
-    replica_sets: tuple[str, ...] = ()
+_MEAN_QUERIES = tuple(query for query in Query if query not in (*_LOAD_QUERIES, *GATEWAY_QUERIES))
 
 
 @dataclass(frozen=True)
@@ -73,18 +53,19 @@ class _Report:
     """What the pods of one workload report, by query and name of the pod."""
 
     workload: Workload
+    preset: MetricPreset
     values: Mapping[Query, Mapping[str, float]]
     settings: MetricsSettings
     now: float
 
 
 def loads(
-    answers: Answers, workloads: Mapping[str, Workload], settings: MetricsSettings, now: float
+    answers: Mapping[str, Answers], workloads: Mapping[str, Workload], settings: MetricsSettings, now: float
 ) -> dict[str, ObservedLoad]:
     """The load of every workload.
 
     Args:
-        answers: to all queries, as of `now`.
+        answers: to all queries of the presets that the workloads name, as of `now`, by name of the preset.
         workloads: by name of the service, or any other key.
         settings: with which Prometheus was asked.
         now: Unix seconds.
@@ -92,75 +73,106 @@ def loads(
     Returns:
         One load for each key of `workloads`.
     """
-    failed = _errors(answers, _LOAD_QUERIES)
+    known = presets(settings)
+    sharing = Counter((workload.namespace, workload.model) for workload in workloads.values())
+    result = {}
+    for name in sorted({workload.preset for workload in workloads.values()}):
+        chosen = {key: workload for key, workload in workloads.items() if workload.preset == name}
+        preset = known.get(name)
+        if preset is None:
+            message = (
+                f"spec.metrics.preset: {name!r} is not a metric preset: name one of"
+                f" {', '.join(sorted(known))}, or add it to metrics.presets of the OptimizerPolicy"
+            )
+            unknown = ObservedLoad(LoadState.UNKNOWN, message, cause=UnknownCause.PRESET_NOT_FOUND)
+            result.update(dict.fromkeys(chosen, unknown))
+            continue
+        of_pods = _of_pods(answers[name], chosen, preset, settings, now)
+        for key, workload in chosen.items():
+            signal = None
+            if preset.gateway is not None:
+                model = (workload.namespace, workload.model)
+                shared = sharing[model] > 1
+                signal = gateway_signal(answers[name], model, settings, now, shared=shared)
+            result[key] = _whole(of_pods[key], workload, signal, settings)
+    return {key: result[key] for key in workloads}
+
+
+def _whole(
+    of_pods: ObservedLoad, workload: Workload, signal: GatewaySignal | None, settings: MetricsSettings
+) -> ObservedLoad:
+    """What the pods tell and what the gateway tells, if there is one."""
+    parked = not workload.ready and workload.replicas == 0
+    if signal is not None:
+        return parked_load(signal, settings) if parked else with_gateway(of_pods, signal)
+    if parked:
+        message = f"it has no replica, and metric preset {workload.preset} reads no gateway that would tell"
+        return replace(of_pods, message=message, cause=UnknownCause.NO_READY_PODS)
+    return of_pods
+
+
+def _of_pods(
+    answers: Answers,
+    workloads: Mapping[str, Workload],
+    preset: MetricPreset,
+    settings: MetricsSettings,
+    now: float,
+) -> dict[str, ObservedLoad]:
+    """The load of workloads of one preset, by what their pods report."""
+    failed = _failures(answers, _LOAD_QUERIES)
     if failed:
-        return dict.fromkeys(workloads, ObservedLoad(LoadState.UNKNOWN, failed))
-    without_means = _errors(answers, _MEAN_QUERIES)
-    values = _by_workload(answers, workloads)
+        return dict.fromkeys(
+            workloads, ObservedLoad(LoadState.UNKNOWN, _errors(failed), cause=failed[0].cause)
+        )
+    without_means = _errors(_failures(answers, _MEAN_QUERIES))
+    values = by_workload(answers, workloads)
     result = {}
     for key, workload in workloads.items():
-        load = _load(_Report(workload, values[key], settings, now))
+        load = _load(_Report(workload, preset, values[key], settings, now))
         if without_means and load.state is not LoadState.UNKNOWN:
             load = replace(load, message="; ".join(filter(None, (load.message, without_means))))
         result[key] = load
     return result
 
 
-def _errors(answers: Answers, queries: Iterable[Query]) -> str:
+def _failures(answers: Answers, queries: Sequence[Query]) -> list[Answer]:
+    return [answers[query] for query in queries if query in answers and answers[query].error]
+
+
+def _errors(failed: Sequence[Answer]) -> str:
     """The first of the errors, with how many there are: one dead connection fails them all."""
-    errors = [error for query in queries if (error := answers[query].error)]
-    more = f" (and {len(errors) - 1} more queries)" if len(errors) > 1 else ""
-    return f"{errors[0]}{more}" if errors else ""
-
-
-def _by_workload(
-    answers: Answers, workloads: Mapping[str, Workload]
-) -> Mapping[str, Mapping[Query, Mapping[str, float]]]:
-    """Every answer split by workload, in one pass over it."""
-    pods: dict[PodKey, str] = {}
-    stems: dict[PodKey, str] = {}
-    for key, workload in workloads.items():
-        names = (*(pod.name for pod in workload.ready), *workload.others)
-        pods.update(((workload.namespace, name), key) for name in names)
-        # A stem that was cut may belong to two ReplicaSets.
-        whole = (f"{name}-" for name in workload.replica_sets if len(name) < _LONGEST_STEM)
-        stems.update(((workload.namespace, stem), key) for stem in whole)
-    result: dict[str, dict[Query, dict[str, float]]] = {
-        key: {query: {} for query in Query} for key in workloads
-    }
-    for query, answer in answers.items():
-        for (namespace, name), value in answer.values.items():
-            owner = pods.get((namespace, name)) or stems.get((namespace, name[:-_SUFFIX_LENGTH]))
-            if owner is not None:
-                result[owner][query][name] = value
-    return result
+    more = f" (and {len(failed) - 1} more queries)" if len(failed) > 1 else ""
+    return f"{failed[0].error}{more}" if failed else ""
 
 
 def _load(report: _Report) -> ObservedLoad:
     workload, values = report.workload, report.values
     if not workload.ready:
-        return ObservedLoad(LoadState.UNKNOWN, "no pod is ready")
+        return ObservedLoad(LoadState.UNKNOWN, "no pod is ready", cause=UnknownCause.NO_READY_PODS)
     reporting = [pod for pod in workload.ready if _reports(pod, report)]
     silent = [pod for pod in workload.ready if pod not in reporting]
     if not reporting:
         new = all(_ready_seconds(pod, report) < report.settings.window_seconds / 2 for pod in workload.ready)
-        return ObservedLoad(LoadState.STARTING if new else LoadState.UNKNOWN, _silence(report))
+        cause, message = _silence(report)
+        if new:
+            return ObservedLoad(LoadState.STARTING, message)
+        return ObservedLoad(LoadState.UNKNOWN, message, cause=cause)
     if not any(pod.name in values[Query.ARRIVALS] for pod in reporting):
         return ObservedLoad(
             LoadState.STARTING,
-            f"none of the {len(reporting)} pods that report has a rate of vllm:request_success_total "
-            f"over {report.settings.window_seconds} s yet",
+            f"none of the {len(reporting)} pods that report has a rate of"
+            f" {_names(report.preset.completions)} over {report.settings.window_seconds} s yet",
         )
     load = ObservedLoad(
         LoadState.OBSERVED,
         arrival_rate=_arrivals(report, reporting, silent) * SECONDS_PER_MINUTE,
-        input_tokens=_mean(report, Query.INPUT_TOKENS_SUM, Query.INPUT_TOKENS_COUNT),
+        input_tokens=_input_tokens(report),
         output_tokens=_mean(report, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT),
         itl=_mean(report, Query.ITL_SUM, Query.ITL_COUNT, MS_PER_SECOND),
         ttft=_mean(report, Query.TTFT_SUM, Query.TTFT_COUNT, MS_PER_SECOND),
     )
     if absurdity := _absurdity(load, report):
-        return ObservedLoad(LoadState.UNKNOWN, absurdity)
+        return ObservedLoad(LoadState.UNKNOWN, absurdity, cause=UnknownCause.ABSURD_VALUE)
     state, message = _state(report, reporting, silent)
     if state is LoadState.OBSERVED and load.arrival_rate and load.output_tokens is None:
         window = report.settings.window_seconds
@@ -230,6 +242,23 @@ def _arrivals(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]
     return seen + len(unseen) * fsum(shares) / len(shares)
 
 
+def _input_tokens(report: _Report) -> float | None:
+    """Mean input tokens of a request whose prefill is paid: without those from the prefix cache.
+
+    At least one of a prompt is always computed.
+    """
+    totals, counts = report.values[Query.INPUT_TOKENS_SUM], report.values[Query.INPUT_TOKENS_COUNT]
+    mean = _mean(report, Query.INPUT_TOKENS_SUM, Query.INPUT_TOKENS_COUNT)
+    shares = report.values[Query.CACHED_SHARE]
+    cached = fsum(
+        totals[pod] * share for pod, share in shares.items() if pod in totals and pod in counts and share <= 1
+    )
+    if mean is None or not cached > 0:
+        return mean
+    observations = fsum(counts[pod] for pod in totals.keys() & counts.keys())
+    return max(mean - cached / observations, min(mean, 1.0))
+
+
 def _mean(report: _Report, total: Query, count: Query, scale: float = 1.0) -> float | None:
     totals, counts = report.values[total], report.values[count]
     pods = totals.keys() & counts.keys()
@@ -245,8 +274,13 @@ def _still(report: _Report, reporting: list[ReadyPod]) -> bool:
 
 
 def _seen_throughout(pod: ReadyPod, report: _Report) -> bool:
-    """Whether all of the time that it was ready for in the window was seen."""
-    return _ready_seconds(pod, report) < report.settings.window_seconds or _covered(pod, report)
+    """Whether all of the time that it was ready for in the window was seen.
+
+    A pod is scraped from about when it becomes ready, and what is seen of the window throughout was scraped
+    before it.
+    """
+    window = report.settings.window_seconds
+    return _ready_seconds(pod, report) < window + window / SCRAPES_PER_WINDOW or _covered(pod, report)
 
 
 def _covered(pod: ReadyPod, report: _Report) -> bool:
@@ -274,16 +308,24 @@ def _absurdity(load: ObservedLoad, report: _Report) -> str:
     return ""
 
 
-def _silence(report: _Report) -> str:
+def _silence(report: _Report) -> tuple[UnknownCause, str]:
     """Why no ready pod reports."""
-    ready, settings = report.workload.ready, report.settings
+    ready, settings, preset = report.workload.ready, report.settings, report.preset
     sampled = report.values[Query.SAMPLED]
-    age = report.now - max((sampled[pod.name] for pod in ready if pod.name in sampled), default=report.now)
+    newest = max((sampled[pod.name] for pod in ready if pod.name in sampled), default=None)
     pods = f"{len(ready)} ready pods, such as {report.workload.namespace}/{ready[0].name}"
-    if age > settings.max_age_seconds:
+    if newest is not None and report.now - newest > settings.max_age_seconds:
         limit = f"metrics.maxAgeSeconds {settings.max_age_seconds}"
-        return f"the newest sample of {pods}, is {age:.0f} s old, more than {limit}"
-    return (
-        f"Prometheus has no samples of {' and '.join(IN_FLIGHT_METRICS)} of {pods}, under the labels "
-        f"{settings.namespace_label} and {settings.pod_label}"
+        age = f"{report.now - newest:.0f} s old, more than {limit}"
+        return UnknownCause.SAMPLES_TOO_OLD, f"the newest sample of {pods}, is {age}"
+    missing = f"{_names(preset.running)} and {_names(preset.waiting)}"
+    if newest is not None and any(pod.name in report.values[Query.IN_FLIGHT] for pod in ready):
+        missing = _names(preset.completions)
+    labels = (preset.namespace_label or settings.namespace_label, preset.pod_label or settings.pod_label)
+    return UnknownCause.NO_SAMPLES, (
+        f"Prometheus has no samples of {missing} of {pods}, under the labels {' and '.join(labels)}"
     )
+
+
+def _names(series: Sequence[str]) -> str:
+    return " or ".join(series)

@@ -6,7 +6,7 @@ import math
 import re
 import ssl
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +17,11 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.errors import UsageError
-from inferscale_operator.metrics.queries import Answer, Answers, PodKey, Query, queries
+from inferscale_operator.metrics.queries import Answer, Answers, Query, Question, SampleKey, queries
+from inferscale_operator.snapshot import UnknownCause
 
 _LONGEST_TEXT = 300
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -75,59 +77,71 @@ class Prometheus:
             retry=Retry(0, read=False),
         )
 
-    def ask(self, settings: MetricsSettings, time: float) -> Answers:
-        """Ask every query as of `time` (Unix seconds).
+    def ask(
+        self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
+    ) -> dict[str, Answers]:
+        """Ask every query of some presets as of `time` (Unix seconds); the answers, by name of the preset.
 
         Never raises for what the server or the network does: the answers then carry the error. When the
         connection fails or the time is up, the queries that are left are not tried.
         """
-        answers: dict[Query, Answer] = {}
+        answers: dict[str, dict[Query, Answer]] = {preset.name: {} for preset in presets}
+        questions = [
+            (preset.name, query, question)
+            for preset in presets
+            for query, question in queries(preset, settings).items()
+        ]
         deadline = clock.monotonic() + self._timeout_seconds
         broken = ""
-        for query, expression in queries(settings).items():
+        for preset, query, question in questions:
             try:
                 if not broken:
-                    answers[query] = Answer(self._values(expression, settings, time, deadline))
+                    answers[preset][query] = Answer(self._values(question, time, deadline))
                     continue
             except requests.Timeout:
                 broken = f"no answer within {self._timeout_seconds:g} s"
             except (requests.ConnectionError, _TokenError) as error:
                 broken = _reason(error)
-            except (requests.RequestException, ValueError) as error:
-                answers[query] = self._failure(query, _reason(error))
+            except _IncompleteError as error:
+                answers[preset][query] = self._failure(query, str(error), UnknownCause.ANSWER_INCOMPLETE)
                 continue
-            answers[query] = self._failure(query, broken)
+            except (requests.RequestException, ValueError) as error:
+                answers[preset][query] = self._failure(query, _reason(error))
+                continue
+            answers[preset][query] = self._failure(query, broken)
         # What lies between may forget an idle connection before the next time.
         self._session.close()
-        return answers
+        return dict(answers)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _failure(self, query: Query, reason: str) -> Answer:
-        return Answer(error=f"Prometheus {self.url}: query of {query.value}: {reason}")
+    def _failure(self, query: Query, reason: str, cause: UnknownCause = UnknownCause.QUERY_FAILED) -> Answer:
+        return Answer(error=f"Prometheus {self.url}: query of {query.value}: {reason}", cause=cause)
 
     def _keep_response(self, response: requests.Response, **_: object) -> None:
         self._response = response
 
-    def _values(
-        self, expression: str, settings: MetricsSettings, time: float, deadline: float
-    ) -> dict[PodKey, float]:
+    def _values(self, question: Question, time: float, deadline: float) -> dict[SampleKey, float]:
         left = deadline - clock.monotonic()
         if left <= 0:
             raise requests.Timeout
         # The server is told to give up as well, lest slow queries pile up on it.
         params = {"time": f"{time:.3f}", "timeout": f"{max(1, math.ceil(left))}s"}
         try:
-            result = self._client.custom_query(expression, params=params, timeout=left)
+            result = self._client.custom_query(question.expression, params=params, timeout=left)
         except PrometheusApiClientException as error:
             raise ValueError(_refusal(self._response)) from error
         except (requests.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError("the answer is not one of Prometheus' query API") from error
         if warning := _warning(self._response):
-            raise ValueError(f"the answer is not complete: {warning}")
-        return _vector(result, settings)
+            raise _IncompleteError(f"the answer is not complete: {warning}")
+        return _vector(result, question.labels)
+
+
+class _IncompleteError(ValueError):
+    """A backend that asks others left something out."""
 
 
 class _TokenError(OSError):
@@ -200,15 +214,15 @@ def _checked_headers(headers: Mapping[str, str], token: bool) -> dict[str, str]:
     return dict(headers)
 
 
-def _vector(result: Any, settings: MetricsSettings) -> dict[PodKey, float]:
+def _vector(result: Any, labels: tuple[str, str]) -> dict[SampleKey, float]:
     """The finite values of an instant vector: a division by zero is no sample."""
-    values: dict[PodKey, float] = {}
+    namespace, name = labels
+    values: dict[SampleKey, float] = {}
     try:
         for sample in result:
-            labels = sample["metric"]
             value = float(sample["value"][1])
             if math.isfinite(value):
-                values[labels[settings.namespace_label], labels[settings.pod_label]] = value
+                values[sample["metric"][namespace], sample["metric"][name]] = value
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError("the answer is not an instant vector with the labels that were asked for") from error
     return values
