@@ -63,7 +63,7 @@ def _structural(node: JsonSchema, definitions: dict[str, JsonSchema]) -> JsonSch
         schema["properties"] = {
             name: _structural(child, definitions) for name, child in node["properties"].items()
         }
-    if schema["type"] == "object" and "default" in schema:
+    if schema["type"] == "object" and schema.get("default") is not None:
         # The API server checks the rules against the default as it is, without the defaults of its fields.
         fields = schema.get("properties", {}).items()
         schema["default"] = {name: child["default"] for name, child in fields if "default" in child}
