@@ -49,6 +49,10 @@ def policy(name: str = "default", **spec: Any) -> Object:
     return _object("OptimizerPolicy", spec, name)
 
 
+def preset(**fields: Any) -> Object:
+    return {"name": "mine", "running": ["r"], "waiting": ["w"], "completions": ["c"]} | fields
+
+
 def service(**spec: Any) -> Object:
     return _object(
         "InferenceService",
@@ -121,6 +125,34 @@ ACCEPTED: dict[str, Object] = {
             "namespaceLabel": "kubernetes_namespace",
             "podLabel": "kubernetes_pod",
             "matchers": {"cluster": "west"},
+            "presets": [
+                preset(),
+                preset(
+                    name="everything",
+                    matchers={"job": "llm"},
+                    namespaceLabel="ns",
+                    podLabel="instance",
+                    rankLabels=["tp_rank"],
+                    rejections=["refused_total"],
+                    entryRequests=["came_total", "llm:came_total"],
+                    entryMatchers={"method": "POST"},
+                    inputTokens=["in"],
+                    outputTokens=["out"],
+                    promptTokens=["in_total"],
+                    generationTokens=["out_total"],
+                    prefixQueries=["looked_up_total"],
+                    prefixHits=["found_total"],
+                    itl=["itl_seconds"],
+                    ttft=["ttft_seconds"],
+                    gateway={
+                        "requests": ["gateway_requests_total"],
+                        "queue": ["gateway_queue"],
+                        "modelLabel": "model_name",
+                        "namespaceLabel": "exported_namespace",
+                        "matchers": {"job": "gateway"},
+                    },
+                ),
+            ],
         },
         moves={"bringUpTimeoutSeconds": 60, "retryAfterSeconds": 0},
     ),
@@ -146,6 +178,7 @@ ACCEPTED: dict[str, Object] = {
         allowedAccelerators=["h100", "mi300x"],
         keepAccelerator=True,
         batch={"mode": "Managed", "arg": "--max-num-seqs"},
+        metrics={"preset": "everything"},
         behavior={"scaleUp": {"stabilizationWindowSeconds": 60}},
         mode="Apply",
     ),
@@ -400,6 +433,46 @@ REFUSED = (
         policy(metrics={"podLabel": "namespace"}),
         "spec.metrics.podLabel: Invalid value: namespaceLabel and podLabel are the same label: name two",
         "the same label",
+    ),
+    Refused(
+        "a metric preset that is a query",
+        policy(metrics={"presets": [preset(running=['sum(up{job="a"})'])]}),
+        "spec.metrics.presets[0].running[0] in body should match",
+        "should match pattern",
+    ),
+    Refused(
+        "a metric preset of a built-in name",
+        policy(metrics={"presets": [preset(name="vllm")]}),
+        "spec.metrics.presets: Invalid value: a preset has the name of a built-in one",
+        "a preset has the name of a built-in one (gateway, sglang, tgi, vllm): rename it",
+    ),
+    Refused(
+        "a metric preset twice",
+        policy(metrics={"presets": [preset(), preset()]}),
+        'spec.metrics.presets[1]: Duplicate value: {"name":"mine"}',
+        "name 'mine' is listed twice",
+    ),
+    Refused(
+        "a metric preset without what runs",
+        policy(metrics={"presets": [preset(running=[])]}),
+        "spec.metrics.presets[0].running in body should have at least 1 items",
+        "at least 1 item",
+    ),
+    Refused(
+        "a metric preset with one label for two things",
+        policy(metrics={"presets": [preset(podLabel="namespace")]}),
+        "namespaceLabel and podLabel of a preset are the same label",
+        "namespaceLabel and podLabel of a preset are the same label",
+    ),
+    Refused(
+        "a matcher of a gateway that Prometheus cannot have",
+        policy(
+            metrics={
+                "presets": [preset(gateway={"requests": ["r"], "queue": ["q"], "matchers": {"a-b": "c"}})]
+            }
+        ),
+        "a key of matchers is no Prometheus label name",
+        "a key of matchers is no Prometheus label name",
     ),
     Refused(
         "a window of more than an hour",

@@ -55,6 +55,7 @@ from inferscale_operator.snapshot import (
     Resource,
     ServiceState,
     Snapshot,
+    UnknownCause,
 )
 
 STALLED = ObservedLoad(LoadState.STALLED, "12 requests make no progress", 0.0, 0.0, 100.0)
@@ -314,6 +315,85 @@ def test_a_partial_load_lowers_nothing_and_moves_nothing(rate: float) -> None:
     state = service(replicas=4, observed=partial, serviceClass="bronze", minReplicas=0)
     assert all(p.patch is None for p in ticks(world(state), 12))
     assert of(decide(world(state, higher)), "llama").patch is None
+
+
+@pytest.mark.parametrize("state", [s for s in LoadState if s not in (LoadState.OBSERVED, LoadState.IDLE)])
+@pytest.mark.parametrize("rate", [None, 0.0, 30.0, 900.0])
+def test_in_no_state_but_observed_and_idle_is_anything_taken_away(
+    state: LoadState, rate: float | None
+) -> None:
+    # The other accelerator would be cheaper, a higher priority wants this one, and the windows are long over.
+    observed = ObservedLoad(state, "said so", rate, 0.0, 100.0)
+    doubtful = service(
+        replicas=3,
+        observed=observed,
+        serviceClass="bronze",
+        minReplicas=0,
+        allocation=remembered((-900, 1), (-600, 1), (-300, 1), (-30, 1)),
+    )
+    snapshot = world(doubtful, service("higher", 2, load(900), serviceClass="gold", behavior=WINDOWS))
+    for _ in range(15):
+        plan = decide(snapshot)
+        found = of(plan, "llama")
+        assert found.allocation.move is None
+        assert found.patch is None or (replicas(found) or 0) > 3
+        snapshot = after(snapshot, plan)
+
+
+@pytest.mark.parametrize(
+    "load_now",
+    [
+        ObservedLoad(LoadState.UNKNOWN, f"query of arrivals: {cause.value}", cause=cause)
+        for cause in UnknownCause
+    ]
+    + [STALLED],
+    ids=lambda observed: observed.cause or observed.state,
+)
+def test_the_last_good_decision_is_held_from_the_record_alone_and_the_cause_is_told(
+    load_now: ObservedLoad,
+) -> None:
+    good = world(service(replicas=4, observed=load(230), behavior=WINDOWS))
+    record = only(good).allocation
+    # A new process: what it knows of the past is the record, as it was read back from the cluster.
+    read = InferenceAllocationStatus.model_validate_json(record.model_dump_json(by_alias=True))
+    state = service(replicas=4, observed=load_now, allocation=read, behavior=WINDOWS)
+    plan = only(replace(world(state), time=later(30)))
+    assert plan.patch is None
+    [before], [entry] = record.allocations, plan.allocation.allocations
+    assert (entry.accelerator, entry.desired_replicas) == ("h100", 4)
+    assert (entry.predicted_itl, entry.predicted_ttft) == (before.predicted_itl, before.predicted_ttft)
+    assert plan.allocation.history == record.history
+    assert plan.allocation.load is not None
+    assert (plan.allocation.load.arrival_rate, plan.allocation.load.observed_at) == (230, NOW)
+    reason = load_now.cause.value if load_now.cause else "EngineStalled"
+    assert condition(plan, "MetricsAvailable") == ("False", reason, load_now.message)
+    assert [e.reason for e in plan.status.events if e.message == load_now.message] == [reason]
+    assert condition(plan, "Ready")[:2] == ("False", "MetricsUnknown" if load_now.cause else "EngineStalled")
+
+
+def test_a_load_a_thousand_times_the_last_one_is_held_for_a_window_across_a_restart() -> None:
+    plan = only(world(service(observed=load(60), replicas=1)))
+    seen = []
+    for seconds in (30, 60, 90, 120, 150):
+        record = plan.allocation.model_dump_json(by_alias=True)
+        read = InferenceAllocationStatus.model_validate_json(record)
+        state = service(observed=load(90_000), replicas=1, allocation=read)
+        plan = only(replace(world(state), time=later(seconds)))
+        seen.append((condition(plan, "MetricsAvailable")[1], plan.patch is not None))
+    assert seen == [("SuddenJump", False)] * 4 + [("Observed", True)]
+    assert plan.allocation.load is not None
+    assert (plan.allocation.load.arrival_rate, plan.allocation.load.doubted_since) == (90_000, None)
+
+
+def test_a_spike_that_is_gone_at_the_next_tick_leaves_no_doubt() -> None:
+    allocation = only(world(service(observed=load(60), replicas=1))).allocation
+    for seconds, rate, doubted in ((30, 9e4, later(30)), (60, 60.0, None), (200, 9e4, later(200))):
+        state = service(observed=load(rate), replicas=1, allocation=allocation)
+        plan = only(replace(world(state), time=later(seconds)))
+        assert plan.patch is None
+        allocation = plan.allocation
+        assert allocation.load is not None
+        assert allocation.load.doubted_since == doubted
 
 
 def test_a_partial_load_may_raise() -> None:
@@ -764,6 +844,7 @@ loads = st.builds(
     st.none() | st.sampled_from([0.0, 1.0, 100.0, 1e6]),
     st.none() | st.just(20.0),
     st.none() | st.just(900.0),
+    st.none() | st.sampled_from([0.0, 3.0]),
 )
 
 
@@ -823,7 +904,14 @@ allocations = st.none() | st.builds(
         max_size=4,
     ).map(tuple),
     move=st.none() | st.none() | moves_under_way,
-    load=st.none() | st.just(LoadStatus(state="Observed", input_tokens=0.0, output_tokens=100.0)),
+    load=st.none()
+    | st.just(LoadStatus(state="Observed", input_tokens=0.0, output_tokens=100.0))
+    | st.builds(
+        LoadStatus,
+        state=st.just("Observed"),
+        arrival_rate=st.sampled_from([0.05, 60.0, 1e6]),
+        doubted_since=st.sampled_from([None, later(-30), later(-500)]),
+    ),
     failed_moves=st.sampled_from([(), (failed(-60),)]),
 )
 
@@ -878,8 +966,9 @@ def test_a_decision_never_fails_and_what_is_not_known_is_never_taken_for_nothing
         if under_way or state.deployment is None:
             continue
         asked = replicas(found)
-        if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED, LoadState.PARTIAL):
+        if state.load.state not in (LoadState.OBSERVED, LoadState.IDLE):
             assert asked is None or asked >= state.deployment.replicas
+            assert found.allocation.move is None
         if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED) and found.patch is not None:
             assert state.resource.spec is not None
             least = state.resource.spec.min_replicas
