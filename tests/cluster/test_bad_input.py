@@ -194,11 +194,11 @@ def _names(world: World) -> dict[str, str]:
 
 def test_an_operator_without_prometheus_runs_and_says_so(world: World, unreachable: dict[str, Any]) -> None:
     metrics = unreachable["MetricsAvailable"]
-    assert (metrics["status"], metrics["reason"]) == ("False", "MetricsUnknown")
+    assert (metrics["status"], metrics["reason"]) == ("False", "QueryFailed")
     assert f"Prometheus {world.prometheus_url}: query of " in metrics["message"]
     assert unreachable["Ready"]["status"] == "False"
     assert unreachable["ProfileValid"]["status"] == "True"
-    assert "MetricsUnknown" in dict(world.events("well"))
+    assert "QueryFailed" in dict(world.events("well"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
