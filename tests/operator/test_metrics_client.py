@@ -18,7 +18,7 @@ from inferscale_operator.metrics.presets import VLLM
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
 from inferscale_operator.metrics.queries import Query, queries
 from inferscale_operator.metrics.workload import ReadyPod, Workload
-from inferscale_operator.snapshot import LoadState
+from inferscale_operator.snapshot import LoadState, UnknownCause
 
 NOW = 1_750_000_000.25
 SETTINGS = MetricsSettings()
@@ -197,9 +197,13 @@ def test_a_connection_that_works_again_is_used_again(server, connect):
 )
 def test_an_answer_that_a_federated_backend_calls_incomplete_is_an_error(server, connect, extra, said):
     server.answer(vector(("n", "a", "1")) | extra)
-    error = only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
+    answers = connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"]
+    error = only_error(answers)
     assert error.startswith("the answer is not complete: ")
     assert said in error
+    assert {answer.cause for answer in answers.values()} == {UnknownCause.ANSWER_INCOMPLETE}
+    load = loads({"vllm": answers}, {"s": Workload("n", (ReadyPod("a"),))}, SETTINGS, NOW)["s"]
+    assert (load.state, load.cause) == (LoadState.UNKNOWN, UnknownCause.ANSWER_INCOMPLETE)
 
 
 def test_notes_that_leave_nothing_out_are_no_error(server, connect):
@@ -209,6 +213,13 @@ def test_notes_that_leave_nothing_out_are_no_error(server, connect):
     assert all(
         answer.error is None for answer in connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"].values()
     )
+
+
+def test_an_answer_that_is_cut_off_is_an_error(server, connect):
+    whole = json.dumps(vector(("n", "a", "1"), ("n", "b", "2"))).encode()
+    server.answer(whole[: len(whole) // 2])
+    answers = connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"]
+    assert only_error(answers) == "the answer is not one of Prometheus' query API"
 
 
 def test_one_query_that_fails_leaves_the_others(server, connect):

@@ -95,6 +95,19 @@ def test_services_get_their_own_pods_only():
     assert observed["x"].arrival_rate == 120
 
 
+@pytest.mark.parametrize(
+    ("share", "tokens"),
+    [(0.0, 200), (0.75, 50), (1.0, 1), (1.5, 200), (-0.5, 200), (math.nan, 200), (math.inf, 200)],
+)
+def test_tokens_from_the_prefix_cache_do_not_count_and_one_of_a_prompt_is_always_computed(share, tokens):
+    assert load_of({"a": BUSY | {Query.CACHED_SHARE: share}}).input_tokens == pytest.approx(tokens)
+
+
+def test_the_share_from_the_prefix_cache_is_that_of_each_pod():
+    short = BUSY | {Query.INPUT_TOKENS_SUM: 100.0, Query.CACHED_SHARE: 0.5}
+    assert load_of({"a": BUSY, "b": short}).input_tokens == pytest.approx((400 + 50) / 4)
+
+
 # Idle and stalled.
 
 
@@ -262,6 +275,30 @@ def test_a_service_whose_only_pod_has_no_rate_yet_is_starting():
     assert "rate of vllm:request_success_total over 120 s yet" in load.message
 
 
+def test_a_prometheus_that_lost_its_data_leaves_everything_unknown():
+    names = ("a", "b", "c")
+    workloads = {name: Workload("n", ready(name), replicas=1) for name in names}
+    empty = dict.fromkeys(Query, Answer())
+    observed = loads({"vllm": empty}, workloads, SETTINGS, NOW)
+    assert {(load.state, load.cause) for load in observed.values()} == {
+        (LoadState.UNKNOWN, UnknownCause.NO_SAMPLES)
+    }
+
+
+def test_a_pod_whose_counters_have_no_rate_is_unknown_and_they_are_named():
+    load = load_of({"a": NEWBORN})
+    assert (load.state, load.cause) == (LoadState.UNKNOWN, UnknownCause.NO_SAMPLES)
+    assert "Prometheus has no samples of vllm:request_success_total of 1 ready pods" in load.message
+
+
+def test_a_preset_that_fails_leaves_the_services_of_others():
+    failed = answers_of({"b": BUSY}) | {Query.ARRIVALS: Answer(error="query of arrivals: no")}
+    workloads = {"a": Workload("n", ready("a")), "b": Workload("n", ready("b"), preset="tgi")}
+    observed = loads({"vllm": answers_of({"a": BUSY}), "tgi": failed}, workloads, SETTINGS, NOW)
+    assert observed["a"].state is LoadState.OBSERVED
+    assert (observed["b"].state, observed["b"].message) == (LoadState.UNKNOWN, "query of arrivals: no")
+
+
 # Pods that come and go.
 
 
@@ -345,7 +382,7 @@ def test_whatever_is_reported_the_load_is_sound_or_unknown(pods, workload):
     load = load_of(pods, workload)
     for figure in (load.arrival_rate, load.input_tokens, load.output_tokens, load.itl, load.ttft):
         assert figure is None or (math.isfinite(figure) and figure >= 0)
-    assert (load.state is LoadState.UNKNOWN) == (load.arrival_rate is None)
+    assert (load.state is LoadState.UNKNOWN) == (load.arrival_rate is None) == (load.cause is not None)
     assert load.message or load.state is LoadState.OBSERVED
 
 

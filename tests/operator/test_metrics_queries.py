@@ -29,6 +29,7 @@ def test_there_is_one_query_for_each_question_that_a_preset_has_series_for():
     missing = {Query.CACHED_SHARE, Query.TTFT_SUM, Query.TTFT_COUNT, *GATEWAY_QUERIES}
     assert set(texts(TGI)) == set(Query) - missing
     assert len(texts(MetricPreset.model_validate(MINE))) == 6
+    assert (len(texts(VLLM)), len(GATEWAY_QUERIES)) == (15, 4)
 
 
 @pytest.mark.parametrize("preset", EVERY, ids=lambda preset: preset.name)
