@@ -1,5 +1,6 @@
 """The connection to Prometheus, against servers that behave in every way but the right one."""
 
+import gzip
 import itertools
 import json
 import socket
@@ -40,6 +41,7 @@ class Server:
     def __init__(self) -> None:
         self.respond: Callable[[Server], tuple[int, bytes] | None] = lambda _: (200, b"")
         self.requests: list[BaseHTTPRequestHandler] = []
+        self.headers: dict[str, str] = {}
         self.closing = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +52,8 @@ class Server:
                     handler.close_connection = True
                     return
                 handler.send_response(response[0])
-                handler.send_header("Content-Length", str(len(response[1])))
+                for name, value in ({"Content-Length": str(len(response[1]))} | self.headers).items():
+                    handler.send_header(name, value)
                 handler.end_headers()
                 handler.wfile.write(response[1])
 
@@ -167,16 +170,50 @@ def test_a_server_that_does_not_answer_is_left_when_the_time_is_up(server, conne
     assert len(server.requests) == 1
 
 
+def test_a_server_that_sends_its_answer_bit_by_bit_is_left_when_the_time_is_up(server, connect):
+    def drip(server: Server) -> None:
+        handler = server.requests[-1]
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        while not server.closing.wait(0.02):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                break
+
+    server.respond = drip
+    answers = connect(server.url, timeout_seconds=0.2).ask(SETTINGS, [VLLM], NOW)["vllm"]
+    assert only_error(answers) == "no answer within 0.2 s"
+    assert len(server.requests) == 1
+
+
+def test_an_answer_may_be_compressed(server, connect):
+    body = gzip.compress(json.dumps(vector(*(("n", f"p{i}", "1.5") for i in range(200)))).encode())
+    server.headers["Content-Encoding"] = "gzip"
+    server.answer(body)
+    answers = connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"]
+    assert {len(answer.values) for answer in answers.values()} == {200}
+
+
+@pytest.mark.parametrize("length", ["10", "1000"])
+def test_a_body_that_is_shorter_than_announced_is_an_error(server, connect, length):
+    server.headers["Content-Length"] = length
+    server.answer(b'{"sta')
+    assert only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
+
+
 def test_the_time_limit_is_for_all_queries_together(server, connect, monkeypatch):
-    seconds = itertools.count(0, 4)
+    # Once at the beginning, and for each query before it is sent and when its answer arrives.
+    seconds = itertools.count(0, 2)
     monkeypatch.setattr(prometheus, "clock", SimpleNamespace(monotonic=lambda: next(seconds)))
     server.answer(vector(("n", "a", "1")))
     answers = connect(server.url, timeout_seconds=10).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert [query for query, answer in answers.items() if not answer.error] == list(ASKED)[:2]
     assert answers[Query.TTFT_COUNT].error.endswith("no answer within 10 s")
     assert [parse_qs(urlsplit(request.path).query)["timeout"] for request in server.requests] == [
-        ["6s"],
-        ["2s"],
+        ["8s"],
+        ["4s"],
     ]
 
 

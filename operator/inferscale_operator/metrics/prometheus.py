@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import ssl
@@ -15,6 +16,8 @@ import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as ReadTimeoutError
 from urllib3.util import Retry
 
 from inferscale_operator.api.metric_preset import MetricPreset
@@ -24,6 +27,7 @@ from inferscale_operator.metrics.queries import Answer, Answers, Query, Question
 from inferscale_operator.snapshot import UnknownCause
 
 _LONGEST_TEXT = 300
+_CHUNK_BYTES = 65536
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 
@@ -65,9 +69,10 @@ class Prometheus:
         self._session.trust_env = False
         if ca_file is not None:
             self._session.verify = _checked_ca_file(ca_file)
-        # The client drops all of the response but its result.
-        self._session.hooks["response"].append(self._keep_response)
+        # The client drops all of the response but its result, and waits for each piece of it anew.
+        self._session.hooks["response"].append(self._read_response)
         self._response = requests.Response()
+        self._deadline = 0.0
         self._client = PrometheusConnect(
             self.url,
             headers=_checked_headers(headers or {}, token_file is not None),
@@ -91,12 +96,12 @@ class Prometheus:
             for preset in presets
             for query, question in queries(preset, settings).items()
         ]
-        deadline = clock.monotonic() + self._timeout_seconds
+        self._deadline = clock.monotonic() + self._timeout_seconds
         broken = ""
         for preset, query, question in questions:
             try:
                 if not broken:
-                    answers[preset][query] = Answer(self._values(question, time, deadline))
+                    answers[preset][query] = Answer(self._values(question, time))
                     continue
             except requests.Timeout:
                 broken = f"no answer within {self._timeout_seconds:g} s"
@@ -120,11 +125,12 @@ class Prometheus:
     def _failure(self, query: Query, reason: str, cause: UnknownCause = UnknownCause.QUERY_FAILED) -> Answer:
         return Answer(error=f"Prometheus {self.url}: query of {query.value}: {reason}", cause=cause)
 
-    def _keep_response(self, response: requests.Response, **_: object) -> None:
+    def _read_response(self, response: requests.Response, **_: object) -> None:
+        response.raw = io.BytesIO(_body(response, self._deadline))
         self._response = response
 
-    def _values(self, question: Question, time: float, deadline: float) -> dict[SampleKey, float]:
-        left = deadline - clock.monotonic()
+    def _values(self, question: Question, time: float) -> dict[SampleKey, float]:
+        left = self._deadline - clock.monotonic()
         if left <= 0:
             raise requests.Timeout
         # The server is told to give up as well, lest slow queries pile up on it.
@@ -212,6 +218,23 @@ def _checked_headers(headers: Mapping[str, str], token: bool) -> dict[str, str]:
         if token and name.lower() == "authorization":
             raise SettingsError(f"Prometheus header {name}: it cannot be given together with a token file")
     return dict(headers)
+
+
+def _body(response: requests.Response, deadline: float) -> bytes:
+    """The whole body; a server that sends it bit by bit is left when the time is up."""
+    body = bytearray()
+    try:
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            body += chunk
+            if clock.monotonic() > deadline:
+                raise requests.Timeout
+    except ReadTimeoutError as error:
+        raise requests.Timeout from error
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
+    finally:
+        response.close()
+    return bytes(body)
 
 
 def _vector(result: Any, labels: tuple[str, str]) -> dict[SampleKey, float]:
