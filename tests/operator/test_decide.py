@@ -371,6 +371,18 @@ def test_the_last_good_decision_is_held_from_the_record_alone_and_the_cause_is_t
     assert condition(plan, "Ready")[:2] == ("False", "MetricsUnknown" if load_now.cause else "EngineStalled")
 
 
+def test_a_service_at_zero_follows_what_its_gateway_tells() -> None:
+    allocation = InferenceAllocationStatus(load=LoadStatus(state="Idle", input_tokens=0, output_tokens=100))
+
+    def asked(observed: ObservedLoad) -> int | None:
+        state = service(replicas=0, observed=observed, allocation=allocation, minReplicas=0)
+        return replicas(only(world(state)))
+
+    assert asked(ObservedLoad(LoadState.OBSERVED, "6 wait", 3.0, queued=6)) == 1
+    assert asked(ObservedLoad(LoadState.IDLE, "", 0.0, queued=0)) is None
+    assert asked(ObservedLoad(LoadState.UNKNOWN, "no queue", cause=UnknownCause.NO_SAMPLES)) is None
+
+
 def test_a_load_a_thousand_times_the_last_one_is_held_for_a_window_across_a_restart() -> None:
     plan = only(world(service(observed=load(60), replicas=1)))
     seen = []
