@@ -105,9 +105,9 @@ def _whole(
     parked = not workload.ready and workload.replicas == 0
     if signal is not None:
         return parked_load(signal, settings) if parked else with_gateway(of_pods, signal)
-    if parked:
+    if parked and of_pods.cause is UnknownCause.NO_READY_PODS:
         message = f"it has no replica, and metric preset {workload.preset} reads no gateway that would tell"
-        return replace(of_pods, message=message, cause=UnknownCause.NO_READY_PODS)
+        return replace(of_pods, message=message)
     return of_pods
 
 
