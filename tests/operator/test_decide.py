@@ -376,7 +376,10 @@ def test_a_service_at_zero_follows_what_its_gateway_tells() -> None:
 
     def asked(observed: ObservedLoad) -> int | None:
         state = service(replicas=0, observed=observed, allocation=allocation, minReplicas=0)
-        return replicas(only(world(state)))
+        plan = only(world(state))
+        assert plan.allocation.load is not None
+        assert plan.allocation.load.queued == observed.queued
+        return replicas(plan)
 
     assert asked(ObservedLoad(LoadState.OBSERVED, "6 wait", 3.0, queued=6)) == 1
     assert asked(ObservedLoad(LoadState.IDLE, "", 0.0, queued=0)) is None

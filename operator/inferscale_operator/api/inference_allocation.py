@@ -88,6 +88,8 @@ class LoadStatus(Schema):
     """Mean input tokens of a request."""
     output_tokens: float | None = None
     """Mean output tokens of a request."""
+    queued: float | None = None
+    """Requests that wait at the gateway now; none: there is no gateway, or it does not tell."""
     observed_at: AwareDatetime | None = None
     """When the load was last known."""
     doubted_since: AwareDatetime | None = None

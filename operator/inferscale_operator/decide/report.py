@@ -307,19 +307,20 @@ def _predicted(allocation: Allocation) -> dict[str, float | None]:
 def _load(subject: Subject, snapshot: Snapshot) -> LoadStatus:
     """The load decided for; where it is not known, the last one that was, with its time."""
     load = known_load(subject)
-    state = subject.state.load.state.value
+    state, queued = subject.state.load.state.value, _rounded(subject.state.load.queued)
     if load is None:
         before = subject.state.allocation.load if subject.state.allocation is not None else None
         if before is None:
-            return LoadStatus(state=state)
+            return LoadStatus(state=state, queued=queued)
         asked = subject.state.load.state is not LoadState.NOT_ASKED
-        doubts = {"state": state, "doubted_since": subject.state.load.doubted_since}
-        return before.model_copy(update=doubts) if asked else before
+        now = {"state": state, "queued": queued, "doubted_since": subject.state.load.doubted_since}
+        return before.model_copy(update=now) if asked else before
     return LoadStatus(
         state=state,
         arrival_rate=_rounded(load.arrival_rate),
         input_tokens=_rounded(load.input_tokens),
         output_tokens=_rounded(load.output_tokens),
+        queued=queued,
         observed_at=snapshot.time,
     )
 

@@ -41,6 +41,7 @@ FIGURES = frozenset(
         "arrivalRate",
         "inputTokens",
         "outputTokens",
+        "queued",
         "itl",
         "ttft",
         "cost",
