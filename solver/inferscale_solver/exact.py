@@ -12,6 +12,7 @@ import numpy as np
 
 from inferscale_solver.candidates import Candidates
 from inferscale_solver.choice import Choice
+from inferscale_solver.core import core
 from inferscale_solver.formulation import Formulation, Goal, Level, formulate
 from inferscale_solver.prediction import Floats
 from inferscale_solver.problem import Settings, Solver
@@ -21,8 +22,12 @@ from inferscale_solver.repair import relax_and_repair
 from inferscale_solver.resources import Resources
 
 # Columns up to which the whole integer program is solved, and the nodes that one solve may take.
-_SMALL = {Solver.AUTO: 600, Solver.EXACT: 1_500}
-_NODES = {Solver.AUTO: 2_000, Solver.EXACT: 20_000}
+_SMALL = {Solver.AUTO: 1_000, Solver.EXACT: 1_500}
+_NODES = {Solver.AUTO: 1_000, Solver.EXACT: 20_000}
+# Columns up to which plans that the relaxation does not prove good are improved and bounded within a core of
+# so many candidates; a value is good that is so near to its bound.
+_LARGE, _CORE = 4_000, 1_500
+_NEAR = {Solver.AUTO: 1e-3, Solver.EXACT: 0.0}
 _TOLERANCE = 1e-6
 
 
@@ -56,6 +61,8 @@ def exact(
         point, bounds, value_bound = _level_by_level(written, relaxation, settings, clock, point)
     else:
         point, bounds = relax_and_repair(written, relaxation, settings, clock, point)
+        if len(written.rows) <= _LARGE:
+            point, value_bound = _sharpen(written, relaxation, settings, clock, point)
     proof = prove(written, relaxation, resources, clock, point, bounds, value_bound)
     return written.chosen(point), proof
 
@@ -94,9 +101,34 @@ def _minimise(
     bound = level.whole(level.constant + relaxed.bound)
     if found <= bound + _TOLERANCE:
         return x, bound
-    effort = Effort(_NODES[settings.solver], 0.0, clock.left())
+    near = _NEAR[settings.solver] * abs(bound) if level.goal is Goal.VALUE else 0.0
+    effort = Effort(_NODES[settings.solver], near, clock.left())
     better = integer_solution(relaxation.program, level.cost, effort, x)
     if better is None:
         return x, bound
     improved = level.at(better.x) < found - _TOLERANCE and relaxation.program.holds(better.x)
     return better.x if improved else x, max(bound, level.whole(level.constant + better.bound))
+
+
+def _sharpen(
+    written: Formulation, relaxation: Relaxation, settings: Settings, clock: Clock, x: Floats
+) -> tuple[Floats, float]:
+    """Improve the value of a plan that serves as many, and bound it, by an integer program of its core."""
+    value = next(level for level in written.levels if level.goal is Goal.VALUE)
+    if any(level.goal in (Goal.GIVEN_UP, Goal.BURST) for level in written.levels):
+        return x, -np.inf
+    for level in written.levels:
+        relaxation.limit(level.row, level.limit(level.at(x)) if level.goal is Goal.UNSERVED else np.inf)
+    relaxed = relaxation.solve(value.cost, clock.left())
+    near = _NEAR[settings.solver] * abs(value.at(x))
+    if relaxed is None or value.at(x) <= relaxed.bound + near:
+        return x, -np.inf
+    part = core(written, relaxation.program, value.cost, relaxed, _CORE, {})
+    start = part.base.copy()
+    start[part.free] = x[part.free]
+    effort = Effort(_NODES[settings.solver] // 10, near, clock.left(), presolved=True)
+    found = integer_solution(relaxation.program, value.cost, effort, start, part.free)
+    if found is None:
+        return x, -np.inf
+    better = value.at(found.x) < value.at(x) - _TOLERANCE and relaxation.program.holds(found.x)
+    return found.x if better else x, min(found.bound, part.bound)

@@ -72,6 +72,9 @@ class Formulation:
 
     program: Program
     levels: tuple[Level, ...]
+    limits: int
+    """Rows that come first: what is shared. One for each service follows."""
+    services_count: int
     rows: Ints
     """The row of the candidates that each of the first columns stands for."""
     services: Ints
@@ -82,6 +85,11 @@ class Formulation:
     """Replicas that services keep if they are not served, unless they give them up."""
     column_of: Mapping[int, int]
     """The column of a row of the candidates, or of the row that takes its place since it is never worse."""
+
+    def columns_of(self, service: int) -> range:
+        """The columns of a service."""
+        first, end = np.searchsorted(self.services, [service, service + 1]).tolist()
+        return range(first, end)
 
     def point(self, choices: Sequence[Choice]) -> Floats:
         """The point of the program that choices stand for."""
@@ -143,6 +151,8 @@ def formulate(candidates: Candidates, resources: Resources, *, break_ties: bool)
             row_upper=row_upper,
         ),
         levels=levels,
+        limits=count,
+        services_count=len(kept),
         rows=rows,
         services=owner,
         givers=givers,

@@ -35,6 +35,12 @@ class Matrix:
         weights = self.values * np.repeat(x, np.diff(self.starts))
         return np.bincount(self.index, weights=weights, minlength=self.rows).astype(np.float64)
 
+    def transposed_times(self, y: Floats) -> Floats:
+        """The product of the transposed matrix with a vector of shape (rows,)."""
+        owner = np.repeat(np.arange(self.columns), np.diff(self.starts))
+        weights = self.values * y[self.index]
+        return np.bincount(owner, weights=weights, minlength=self.columns).astype(np.float64)
+
     def select(self, chosen: Ints) -> Matrix:
         """The matrix of some columns, in that order."""
         lengths = np.diff(self.starts)[chosen]
@@ -61,6 +67,21 @@ class Program:
     row_lower: Floats
     row_upper: Floats
 
+    def with_slack(self, row: int, most: int) -> Program:
+        """The program with a last, whole column that loosens the upper limit of a row by as much as `most`."""
+        longer = Matrix(
+            self.matrix.rows,
+            np.append(self.matrix.starts, self.matrix.starts[-1] + 1),
+            np.append(self.matrix.index, row),
+            np.append(self.matrix.values, -1.0),
+        )
+        return replace(
+            self,
+            matrix=longer,
+            upper=np.append(self.upper, float(most)),
+            integer=np.append(self.integer, 1),
+        )
+
     def holds(self, x: Floats, tolerance: float = 1e-6) -> bool:
         """Whether a point satisfies every row and bound."""
         activity, slack = self.matrix.times(x), tolerance * (1 + np.abs(self.row_upper))
@@ -74,10 +95,13 @@ class Effort:
     """How much work a solve may do."""
 
     nodes: int
-    relative_gap: float
+    gap: float
+    """What the objective may be above its bound."""
     seconds: float
     target: float = -np.inf
     """An objective that is good enough."""
+    presolved: bool = False
+    """Whether there is little to presolve."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +162,17 @@ class Relaxation:
             row_dual=np.asarray(found.row_dual),
         )
 
+    def fix(self, columns: range, chosen: int | None) -> None:
+        """Set one of some columns to 1 and the others to 0; None: all to 0."""
+        for column in columns:
+            value = float(column == chosen)
+            self._highs.changeColBounds(column, value, value)
+
+    def release(self, columns: range) -> None:
+        """Let columns go that were fixed."""
+        for column in columns:
+            self._highs.changeColBounds(column, 0.0, float(self.program.upper[column]))
+
     def limit(self, row: int, upper: float) -> None:
         """Change the upper limit of a row, here and in the program."""
         row_upper = self.program.row_upper.copy()
@@ -155,7 +190,8 @@ def integer_solution(
         program: The program.
         cost: Shape (columns,).
         effort: When to stop.
-        start: A point to start from; the columns that are not free keep its values.
+        start: A point to start from if it is one of the program; the columns that are not free keep its
+            values.
         free: The columns that may change; None: all.
 
     Returns:
@@ -175,16 +211,21 @@ def integer_solution(
         )
         fixed = float(cost @ rest)
         within = replace(effort, target=effort.target - fixed)
-        found = integer_solution(_touched(part), cost[free], within)
+        guess = start[free] if part.holds(start[free]) else None
+        found = integer_solution(_touched(part), cost[free], within, guess)
         if found is None:
             return None
         rest[free] = found.x
         return replace(found, x=rest, objective=found.objective + fixed, bound=found.bound + fixed)
     highs = _highs(program, cost, integer=True)
-    highs.setOptionValue("mip_allow_restart", False)
+    # These take more time than they save here.
+    for option in ("mip_allow_restart", "mip_detect_symmetry", "mip_heuristic_run_feasibility_jump"):
+        highs.setOptionValue(option, False)
+    if effort.presolved:
+        highs.setOptionValue("presolve", "off")
     highs.setOptionValue("mip_max_nodes", effort.nodes)
-    highs.setOptionValue("mip_rel_gap", effort.relative_gap)
-    highs.setOptionValue("mip_abs_gap", 1e-7)
+    highs.setOptionValue("mip_rel_gap", 0.0)
+    highs.setOptionValue("mip_abs_gap", max(effort.gap, 1e-7))
     highs.setOptionValue("time_limit", effort.seconds)
     if np.isfinite(effort.target):
         highs.setOptionValue("objective_target", effort.target)

@@ -6,27 +6,26 @@ small program may change these, and all services that lose little by changing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
+from inferscale_solver.core import core
+from inferscale_solver.dive import Dive, dive
 from inferscale_solver.formulation import Formulation, Goal
-from inferscale_solver.prediction import Floats, Ints
+from inferscale_solver.prediction import Floats
 from inferscale_solver.problem import Settings, Solver
 from inferscale_solver.program import Clock, Effort, Relaxation, Solution, integer_solution
 
-# Attempts: services that must be to spare at a priority before the next is considered; then the candidates
-# that may come in beside those that the relaxation takes, and the services of the last priority that may be
-# left out beyond its bound.
-_ATTEMPTS = (
-    (0.0, ((600, 0), (600, 1))),
-    (0.7, ((1_500, 1), (1_500, 3), (1_500, 10), (4_000, 10))),
-)
+# Services that must be to spare at a priority before the next is considered.
+_SPARE = (0.0, 0.7)
+# Candidates that the small program may have, after a dive and without one; and the services of the last
+# priority that it may leave out beyond the bound.
+_SIZES = (600, 1_500)
+_LEFT_OUT = 10
 # Good enough is so near to the relaxation; so many nodes may be taken to come there.
-_NEAR = {Solver.AUTO: 1.3e-3, Solver.EXACT: 3e-4}
+_NEAR = {Solver.AUTO: 1e-3, Solver.EXACT: 3e-4}
 _NODES = {Solver.AUTO: 200, Solver.EXACT: 2_000}
-_RELATIVE_GAP = 2e-4
+_GAP = 2e-4
 _TOLERANCE = 1e-6
 
 
@@ -49,11 +48,11 @@ def relax_and_repair(
         The point, and the least number of unserved services at each priority with the earlier ones as they
         are at the point; None where that is not known.
     """
-    for spare, tries in _ATTEMPTS:
+    for spare in _SPARE:
         relaxed, bounds, spared = _relax(written, relaxation, clock, start, spare)
         if relaxed is None or (spare and not spared):
             break
-        found = _repair(written, relaxation, settings, clock, relaxed, tries)
+        found = _repair(written, relaxation, settings, clock, relaxed)
         if found is not None:
             counts = [level for level in written.levels if level.goal is Goal.UNSERVED]
             upper = relaxation.program.row_upper
@@ -97,34 +96,37 @@ def _relax(
 
 
 def _repair(
-    written: Formulation,
-    relaxation: Relaxation,
-    settings: Settings,
-    clock: Clock,
-    relaxed: Solution,
-    tries: Sequence[tuple[int, int]],
+    written: Formulation, relaxation: Relaxation, settings: Settings, clock: Clock, relaxed: Solution
 ) -> Floats | None:
-    """A whole solution near one of the relaxation; None: none was found."""
+    """A whole solution near one of the relaxation; None: none was found.
+
+    The last priority may leave services out beyond its limit, at a price above any value.
+    """
     value = next(level for level in written.levels if level.goal is Goal.VALUE)
-    choices, services = len(written.rows), written.services
-    x = relaxed.x[:choices]
-    idle = np.flatnonzero(x < _TOLERANCE)
-    order = idle[np.argsort(relaxed.reduced_cost[idle], kind="stable")]
-    base = relaxed.x.copy()
-    base[:choices] = np.round(x)
-    target = relaxed.bound + _NEAR[settings.solver] * abs(relaxed.bound)
     last = max(level.row for level in written.levels if level.goal is Goal.UNSERVED)
-    for newcomers, left_out in tries:
-        entering = np.zeros(choices, dtype=bool)
-        entering[order[:newcomers]] = True
-        touched = np.bincount(services[entering], minlength=int(services.max()) + 1) > 0
-        free = entering | ((x >= _TOLERANCE) & (touched[services] | (x < 1 - _TOLERANCE)))
-        columns: Ints = np.concatenate([np.flatnonzero(free), choices + np.arange(len(written.givers))])
-        upper = relaxation.program.row_upper.copy()
-        upper[last] += left_out
-        program = replace(relaxation.program, row_upper=upper)
-        effort = Effort(_NODES[settings.solver], _RELATIVE_GAP, clock.left(), target)
-        found = integer_solution(program, value.cost, effort, base, columns)
-        if found is not None and program.holds(found.x):
-            return found.x
-    return None
+    near = relaxed.bound + _NEAR[settings.solver] * abs(relaxed.bound)
+    program = relaxation.program
+    dived = dive(written, relaxation, value, clock, relaxed)
+    starts = [Dive(relaxed, {})] if dived is None else [dived, Dive(relaxed, {})]
+    best: tuple[float, float, Floats] | None = None
+    for start, size in zip(starts, _SIZES[-len(starts) :], strict=True):
+        part = core(written, program, value.cost, start.relaxed, size, start.fixed)
+        weight = 2.0 * float(np.abs(value.cost[part.free]).max(initial=1.0))
+        free = np.append(part.free, program.matrix.columns)
+        effort = Effort(_NODES[settings.solver], _GAP * abs(relaxed.bound), clock.left(), near, presolved=True)
+        found = integer_solution(
+            program.with_slack(last, _LEFT_OUT),
+            np.append(value.cost, weight),
+            effort,
+            np.append(part.base, 0.0),
+            free,
+        )
+        if found is not None:
+            beyond, x = float(found.x[-1]), found.x[:-1]
+            if best is None or (beyond, value.at(x)) < best[:2]:
+                best = beyond, value.at(x), x
+            if beyond <= 1:
+                break
+    for service in dived.fixed if dived is not None else ():
+        relaxation.release(written.columns_of(service))
+    return None if best is None else best[2]
