@@ -58,6 +58,8 @@ class Candidates:
     """Cost per hour of `replicas`."""
     value: Floats
     """Transition value of `replicas`."""
+    merit: Floats
+    """What is minimised: the value, and for a change from what is enough the threshold that it must pass."""
     rates: Rates
     figures: Figures
     """What `replicas` are predicted to do."""
@@ -84,6 +86,7 @@ def candidates(problem: Problem) -> Candidates:
     units = np.array([p.acc_count * profiles[p.profile].multiplicity for _, p in pairs], dtype=np.int64)
     prices = np.array([p.acc_count * profiles[p.profile].cost for _, p in pairs], dtype=np.float64)
     cost: Floats = replicas.astype(np.float64) * prices
+    rejections = _rejections(runs, [holdings[i] for i in owner], profile, units, replicas, problem)
     value = np.array(
         [
             transition_value(
@@ -97,15 +100,17 @@ def candidates(problem: Problem) -> Candidates:
         ],
         dtype=np.float64,
     )
+    merit = value + _thresholds(
+        owner, holdings, profile, replicas, rejections, problem.settings.keep_threshold
+    )
     demands = np.array([demand(service) for service, _ in pairs], dtype=np.float64)
     per_replica = np.divide(demands, replicas, out=np.zeros(len(pairs)), where=replicas > 0)
-    rejections = _rejections(runs, [holdings[i] for i in owner], profile, units, replicas, problem)
 
     def rank(i: int) -> tuple[float, bool, int, str]:
         held = holdings[owner[i]]
         moves = held is not None and held.profile.name != profile[i].name
         change = abs(int(replicas[i]) - (held.replicas if held else 0))
-        return round(float(value[i]), VALUE_DECIMALS), moves, change, profile[i].name
+        return round(float(merit[i]), VALUE_DECIMALS), moves, change, profile[i].name
 
     ranked = tuple(tuple(sorted((i for i in here if rejections[i] is None), key=rank)) for here in rows)
     return Candidates(
@@ -125,10 +130,36 @@ def candidates(problem: Problem) -> Candidates:
         units_per_replica=units,
         cost=cost,
         value=value,
+        merit=merit,
         rates=sized,
         figures=figures(runs, per_replica, problem.settings.tail_rule),
         rejections=rejections,
     )
+
+
+def _thresholds(
+    owner: Sequence[int],
+    holdings: Sequence[Holding | None],
+    profiles: Sequence[Profile],
+    replicas: Ints,
+    rejections: Sequence[tuple[Rejection, str] | None],
+    threshold: float,
+) -> Floats:
+    """What a row must be better by than what its service has; 0 where that is not enough, or the same."""
+    thresholds = np.zeros(len(owner))
+    if threshold == 0:
+        return thresholds
+    enough: dict[int, float] = {}
+    for i, service in enumerate(owner):
+        held = holdings[service]
+        here = held is not None and held.profile.name == profiles[i].name
+        if held is not None and here and rejections[i] is None and replicas[i] <= held.replicas:
+            enough[service] = threshold * held.cost
+    for i, service in enumerate(owner):
+        held = holdings[service]
+        if held is not None and held.profile.name != profiles[i].name:
+            thresholds[i] = enough.get(service, 0.0)
+    return thresholds
 
 
 def batch_to_deploy(service: Service, performance: Performance, limit: int) -> int:

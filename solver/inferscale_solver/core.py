@@ -1,8 +1,9 @@
-"""The core of a program: the few candidates that a good plan may take beside those of the linear relaxation.
+"""The core of a program: the few candidates that a good plan may take beside those of its relaxation.
 
-With the duals of the relaxation as prices of what is shared, every service has a cheapest option (a candidate,
-or to go unserved), and every other option a regret. A plan that takes an option is worth at least the
-relaxation's bound and the regret of that option (the Lagrangian bound): options of large regret may be left out.
+With the duals of the relaxation as prices of what is shared, every service has a cheapest option (a
+candidate, or to go unserved), and every other option a regret. A plan that takes an option is worth at least
+the relaxation's bound and the regret of that option (the Lagrangian bound): those of large regret may be left
+out.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def dive(
     Args:
         written: The program.
         relaxation: Its relaxation with all levels limited; where nothing else goes, the limit of the last
-            priority is loosened. The services that are decided stay so in it until they are released.
+            priority is loosened. The services that are decided stay so in it until `release`.
         value: The last level.
         clock: When to stop.
         relaxed: Its solution.
@@ -76,7 +76,8 @@ def dive(
             relaxation.release(columns)
             left_out += 1
             if left_out > _LEFT_OUT:
-                return _abandon(written, relaxation, fixed)
+                release(written, relaxation, fixed)
+                return None
             relaxation.limit(last, float(relaxation.program.row_upper[last]) + 1)
             again = relaxation.solve(value.cost, clock.left())
         else:
@@ -84,12 +85,14 @@ def dive(
             fixed[service] = best[1]
             again = relaxation.solve(value.cost, clock.left())
         if again is None:
-            return _abandon(written, relaxation, fixed)
+            release(written, relaxation, fixed)
+            return None
         relaxed = again
     return Dive(relaxed, fixed)
 
 
-def _abandon(written: Formulation, relaxation: Relaxation, fixed: Mapping[int, int | None]) -> None:
+def release(written: Formulation, relaxation: Relaxation, fixed: Mapping[int, int | None]) -> None:
+    """Let the services go that were decided."""
     for service in fixed:
         relaxation.release(written.columns_of(service))
 

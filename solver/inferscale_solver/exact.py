@@ -115,7 +115,7 @@ def _sharpen(
 ) -> tuple[Floats, float]:
     """Improve the value of a plan that serves as many, and bound it, by an integer program of its core."""
     value = next(level for level in written.levels if level.goal is Goal.VALUE)
-    if any(level.goal in (Goal.GIVEN_UP, Goal.BURST) for level in written.levels):
+    if any(level.goal in (Goal.WEIGHT, Goal.GIVEN_UP, Goal.BURST) for level in written.levels):
         return x, -np.inf
     for level in written.levels:
         relaxation.limit(level.row, level.limit(level.at(x)) if level.goal is Goal.UNSERVED else np.inf)
@@ -126,7 +126,7 @@ def _sharpen(
     part = core(written, relaxation.program, value.cost, relaxed, _CORE, {})
     start = part.base.copy()
     start[part.free] = x[part.free]
-    effort = Effort(_NODES[settings.solver] // 10, near, clock.left(), presolved=True)
+    effort = Effort(_NODES[settings.solver] // 10, near, clock.left(), reduced=True)
     found = integer_solution(relaxation.program, value.cost, effort, start, part.free)
     if found is None:
         return x, -np.inf

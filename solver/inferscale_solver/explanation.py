@@ -96,7 +96,7 @@ def _lost(candidates: Candidates, row: int, choice: Choice) -> str:
 def _dearer(candidates: Candidates, row: int, chosen: int) -> str:
     """How a candidate compares with the chosen one."""
     cost = float(candidates.cost[row] - candidates.cost[chosen])
-    value = round(float(candidates.value[row] - candidates.value[chosen]), VALUE_DECIMALS)
+    value = round(float(candidates.merit[row] - candidates.merit[chosen]), VALUE_DECIMALS)
     if cost > 0:
         return f"dearer by {cost:.2f}/h"
     if value == 0:

@@ -31,6 +31,7 @@ class Goal(StrEnum):
     """What a level minimises."""
 
     UNSERVED = "unserved"
+    WEIGHT = "weight unserved"
     GIVEN_UP = "given up"
     BURST = "burst cost"
     VALUE = "value"
@@ -229,6 +230,7 @@ def _levels(
     columns = len(rows) + len(givers)
     priorities = np.array([service.priority for service in candidates.services], dtype=np.int64)
     able = np.array([bool(ranked) for ranked in candidates.ranked], dtype=bool)
+    weights = np.array([service.weight for service in candidates.services], dtype=np.float64)
     goals: list[tuple[Goal, int, Floats, float]] = []
     for priority in sorted(set(priorities.tolist())):
         cost = np.zeros(columns)
@@ -242,12 +244,18 @@ def _levels(
                 given[len(rows) + position] = holding.units_per_replica
         if given.any():
             goals.append((Goal.GIVEN_UP, priority, given, 0.0))
+    for priority in sorted(set(priorities.tolist())):
+        peers = able & (priorities == priority)
+        if np.unique(weights[peers]).size > 1:
+            cost = np.zeros(columns)
+            cost[: len(rows)] = np.where(priorities[owner] == priority, -weights[owner], 0.0)
+            goals.append((Goal.WEIGHT, priority, cost, float(weights[peers].sum())))
     plain = np.zeros(columns)
     burst, value, moves, change = plain.copy(), plain.copy(), plain.copy(), plain.copy()
     for column, (service, row) in enumerate(zip(owner.tolist(), rows.tolist(), strict=True)):
         holding, profile = candidates.holdings[service], candidates.profiles[row]
         burst[column] = burst_cost(candidates, row)
-        value[column] = round(float(candidates.value[row]), VALUE_DECIMALS)
+        value[column] = round(float(candidates.merit[row]), VALUE_DECIMALS)
         moves[column] = holding is not None and holding.profile.name != profile.name
         change[column] = abs(int(candidates.replicas[row]) - holding.replicas) if holding else 0.0
     if burst.any():

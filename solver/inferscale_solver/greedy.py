@@ -10,7 +10,7 @@ from inferscale_solver.choice import Choice, take
 from inferscale_solver.ledger import Ledger, reservations
 from inferscale_solver.problem import Settings
 from inferscale_solver.resources import Resources, Shortage
-from inferscale_solver.saturation import Grant, give_out, keep
+from inferscale_solver.saturation import Grant, give_out, keep, precedence
 
 
 def greedy(candidates: Candidates, resources: Resources, settings: Settings) -> tuple[Choice, ...]:
@@ -77,7 +77,7 @@ def _serve(
     """Serve services of one priority.
 
     Returns:
-        The choices of those that are served; of the others, the dearest first, what each of their candidates
+        The choices of those that are served; of the others, in their order, what each of their candidates
         was short of.
     """
     served: dict[int, Choice] = {}
@@ -99,21 +99,16 @@ def _serve(
         if position + 1 < len(candidates.ranked[service]):
             entry = (_urgency(candidates, service, position + 1), service, position + 1)
             heapq.heappush(queue, entry)
-    lost = sorted(
-        (service for service in peers if service not in served), key=lambda i: _dearest(candidates, i)
-    )
+    lost = sorted((i for i in peers if i not in served), key=lambda i: precedence(candidates, i))
     return served, {service: short[service] for service in lost}
 
 
 def _urgency(candidates: Candidates, service: int, position: int) -> tuple[float, float]:
     """Regret and value of a service's candidate, negated for a queue that gives the least first."""
     rows = candidates.ranked[service]
-    value = float(candidates.value[rows[position]])
+    weight = candidates.services[service].weight
+    value = float(candidates.merit[rows[position]])
     last = position + 1 == len(rows)
-    regret = math.inf if last else float(candidates.value[rows[position + 1]]) - value
-    return -round(regret, VALUE_DECIMALS) if not last else -math.inf, -round(value, VALUE_DECIMALS)
-
-
-def _dearest(candidates: Candidates, service: int) -> tuple[float, int]:
-    rows = candidates.ranked[service]
-    return (-round(float(candidates.value[rows[0]]), VALUE_DECIMALS) if rows else 0.0), service
+    regret = math.inf if last else float(candidates.merit[rows[position + 1]]) - value
+    regret = regret if last else round(weight * regret, VALUE_DECIMALS)
+    return -regret, -round(weight * value, VALUE_DECIMALS)

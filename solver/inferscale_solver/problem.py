@@ -155,6 +155,11 @@ class Service:
     current: CurrentAllocation | None = None
     namespace: str = ""
     """Counts only for quotas."""
+    weight: float = 1.0
+    """What the service counts, above 0, among those of its priority where not all can be served. Of the plans
+    that serve as many services at every priority the exact solver takes one that serves the most weight;
+    greedy multiplies regret and value by it; what is left over goes to the heaviest first, or, by the round
+    robins, in proportion."""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Profiles ruled out before the solver saw them, with the reason (`NoVariant`, `NotAllowed`, …)."""
 
@@ -177,6 +182,9 @@ class Settings:
     """How to decide."""
 
     transition_penalty: float = 0.1
+    keep_threshold: float = 0.0
+    """What a service has is kept where it is enough, unless something is better by more than this fraction of
+    its cost; 0: anything better is taken. Values and costs are reported without it."""
     saturation_policy: SaturationPolicy = SaturationPolicy.PRIORITY_EXHAUSTIVE
     delayed_best_effort: bool = False
     """Left-overs are given out once at the end rather than after each priority."""
@@ -225,6 +233,7 @@ def check(problem: Problem) -> None:
     if len({service.name for service in problem.services}) < len(problem.services):
         raise ValueError("services: names must be unique")
     _require("settings", "transition_penalty", problem.settings.transition_penalty, least=0)
+    _require("settings", "keep_threshold", problem.settings.keep_threshold, least=0)
     for profile in problem.profiles:
         where = f"profile {profile.name}"
         _require(where, "multiplicity", profile.multiplicity, least=1)
@@ -247,6 +256,8 @@ def _check_service(service: Service, profiles: set[str]) -> None:
         _require(where, "current.acc_count", service.current.acc_count, least=1)
         if service.current.profile not in profiles:
             raise ValueError(f"{where}: current.profile is {service.current.profile}: no such profile")
+    if not (math.isfinite(service.weight) and service.weight > 0):
+        raise ValueError(f"{where}: weight is {service.weight}: it must be a finite number above 0")
     _require(where, "load.arrival_rate", service.load.arrival_rate, least=0)
     _require(where, "load.input_tokens", service.load.input_tokens, least=0)
     _require(where, "load.output_tokens", service.load.output_tokens, least=1)

@@ -68,7 +68,7 @@ class Program:
     row_upper: Floats
 
     def with_slack(self, row: int, most: int) -> Program:
-        """The program with a last, whole column that loosens the upper limit of a row by as much as `most`."""
+        """The program with one more, whole column that loosens the upper limit of a row by up to `most`."""
         longer = Matrix(
             self.matrix.rows,
             np.append(self.matrix.starts, self.matrix.starts[-1] + 1),
@@ -100,8 +100,8 @@ class Effort:
     seconds: float
     target: float = -np.inf
     """An objective that is good enough."""
-    presolved: bool = False
-    """Whether there is little to presolve."""
+    reduced: bool = False
+    """Whether the program is a core, in which a presolve finds little."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ def integer_solution(
         )
         fixed = float(cost @ rest)
         within = replace(effort, target=effort.target - fixed)
-        guess = start[free] if part.holds(start[free]) else None
-        found = integer_solution(_touched(part), cost[free], within, guess)
+        inside = start[free] if part.holds(start[free]) else None
+        found = integer_solution(_touched(part), cost[free], within, inside)
         if found is None:
             return None
         rest[free] = found.x
@@ -221,7 +221,7 @@ def integer_solution(
     # These take more time than they save here.
     for option in ("mip_allow_restart", "mip_detect_symmetry", "mip_heuristic_run_feasibility_jump"):
         highs.setOptionValue(option, False)
-    if effort.presolved:
+    if effort.reduced:
         highs.setOptionValue("presolve", "off")
     highs.setOptionValue("mip_max_nodes", effort.nodes)
     highs.setOptionValue("mip_rel_gap", 0.0)

@@ -51,7 +51,7 @@ def prove(
     if unserved_bound is None:
         unserved_bound = _count_again(written, relaxation, clock, x)
     for level in written.levels:
-        if level.goal in (Goal.UNSERVED, Goal.GIVEN_UP, Goal.BURST):
+        if level.goal in (Goal.UNSERVED, Goal.WEIGHT, Goal.GIVEN_UP, Goal.BURST):
             relaxation.limit(level.row, level.limit(level.at(x)))
         else:
             relaxation.limit(level.row, np.inf)
@@ -59,9 +59,9 @@ def prove(
     base = relaxation.solve(value.cost, clock.left())
     prices = {} if base is None else _prices(relaxation, value, base, resources, clock)
     lower_bound = max(value_bound, -np.inf if base is None else base.bound)
-    others = [level for level in written.levels if level.goal in (Goal.GIVEN_UP, Goal.BURST)]
+    others = [level for level in written.levels if level.goal in (Goal.WEIGHT, Goal.GIVEN_UP, Goal.BURST)]
     if others:
-        # The bound is for plans that may give up or burst more than this one.
+        # The bound is for plans that may serve less weight, give up or burst more than this one.
         for level in others:
             relaxation.limit(level.row, np.inf)
         freed = relaxation.solve(value.cost, clock.left())

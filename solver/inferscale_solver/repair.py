@@ -6,11 +6,10 @@ small program may change these, and all services that lose little by changing.
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from inferscale_solver.core import core
-from inferscale_solver.dive import Dive, dive
+from inferscale_solver.dive import Dive, dive, release
 from inferscale_solver.formulation import Formulation, Goal
 from inferscale_solver.prediction import Floats
 from inferscale_solver.problem import Settings, Solver
@@ -48,8 +47,9 @@ def relax_and_repair(
         The point, and the least number of unserved services at each priority with the earlier ones as they
         are at the point; None where that is not known.
     """
+    known: dict[tuple[float, ...], float] = {}
     for spare in _SPARE:
-        relaxed, bounds, spared = _relax(written, relaxation, clock, start, spare)
+        relaxed, bounds, spared = _relax(written, relaxation, clock, start, spare, known)
         if relaxed is None or (spare and not spared):
             break
         found = _repair(written, relaxation, settings, clock, relaxed)
@@ -62,9 +62,22 @@ def relax_and_repair(
 
 
 def _relax(
-    written: Formulation, relaxation: Relaxation, clock: Clock, start: Floats, spare: float
+    written: Formulation,
+    relaxation: Relaxation,
+    clock: Clock,
+    start: Floats,
+    spare: float,
+    known: dict[tuple[float, ...], float],
 ) -> tuple[Solution | None, dict[int, int], bool]:
     """Relax every level, each limited before the next.
+
+    Args:
+        written: The program.
+        relaxation: Its relaxation.
+        clock: When to stop.
+        start: No fewer are served than here.
+        spare: Services that must be to spare at a priority.
+        known: Objectives of levels that were relaxed before, by the limits of the levels before them.
 
     Returns:
         The relaxation of the value, the least number unserved at each priority, and whether any priority
@@ -72,13 +85,16 @@ def _relax(
     """
     bounds: dict[int, int] = {}
     spared, as_start = False, True
+    limits: tuple[float, ...] = ()
     for level in written.levels:
         relaxation.limit(level.row, np.inf)
     for level in written.levels:
-        relaxed = relaxation.solve(level.cost, clock.left())
-        if relaxed is None or level.goal is Goal.VALUE:
-            return relaxed, bounds, spared
-        least = level.constant + relaxed.bound
+        if limits not in known or level.goal is Goal.VALUE:
+            relaxed = relaxation.solve(level.cost, clock.left())
+            if relaxed is None or level.goal is Goal.VALUE:
+                return relaxed, bounds, spared
+            known[limits] = level.constant + relaxed.bound
+        least = known[limits]
         if level.goal is Goal.UNSERVED:
             limit = level.whole(least)
             bounds[level.priority] = round(limit)
@@ -90,7 +106,8 @@ def _relax(
                 as_start = limit == level.at(start)
         else:
             # What is not counted in services cannot be met to the last unit: one candidate is the grain.
-            limit = least + float(level.cost.max())
+            limit = least + float(np.abs(level.cost).max())
+        limits = (*limits, limit)
         relaxation.limit(level.row, level.limit(limit))
     return None, bounds, spared
 
@@ -113,7 +130,8 @@ def _repair(
         part = core(written, program, value.cost, start.relaxed, size, start.fixed)
         weight = 2.0 * float(np.abs(value.cost[part.free]).max(initial=1.0))
         free = np.append(part.free, program.matrix.columns)
-        effort = Effort(_NODES[settings.solver], _GAP * abs(relaxed.bound), clock.left(), near, presolved=True)
+        gap = _GAP * abs(relaxed.bound)
+        effort = Effort(_NODES[settings.solver], gap, clock.left(), near, reduced=True)
         found = integer_solution(
             program.with_slack(last, _LEFT_OUT),
             np.append(value.cost, weight),
@@ -127,6 +145,5 @@ def _repair(
                 best = beyond, value.at(x), x
             if beyond <= 1:
                 break
-    for service in dived.fixed if dived is not None else ():
-        relaxation.release(written.columns_of(service))
+    release(written, relaxation, starts[0].fixed)
     return None if best is None else best[2]

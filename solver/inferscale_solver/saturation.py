@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inferscale_solver.candidates import Candidates
+from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, Effort, efforts, held_effort
 from inferscale_solver.ledger import Ledger
 from inferscale_solver.problem import SaturationPolicy
@@ -33,6 +34,13 @@ class Grant:
             wanted=self.effort.wanted,
             short=self.short,
         )
+
+
+def precedence(candidates: Candidates, service: int) -> tuple[float, float, int]:
+    """The order of services that are not served, within a priority: by weight, the dearest first, by name."""
+    rows = candidates.ranked[service]
+    dearest = -round(float(candidates.merit[rows[0]]), VALUE_DECIMALS) if rows else 0.0
+    return -candidates.services[service].weight, dearest, service
 
 
 def keep(
@@ -77,7 +85,8 @@ def give_out(
         ledger: What is free; what is given is taken from it.
         grants: What the services have, in the order in which they come to draw.
         policy: None gives nothing; PriorityExhaustive fills one service after the other; the round robins
-            give one replica at a time, among the services of one priority or among all.
+            give one replica at a time, among the services of one priority or among all, to the one that
+            was given the fewest for its weight.
 
     Returns:
         The grants, in the same order.
@@ -104,12 +113,16 @@ def _round_robin(
     candidates: Candidates, resources: Resources, ledger: Ledger, grants: Iterable[Grant]
 ) -> list[Grant]:
     grants = list(grants)
-    drawing = list(range(len(grants)))
+    weights = [candidates.services[grant.service].weight for grant in grants]
+    # Whoever was given the fewest draws next; where all weigh the same that goes round.
+    drawing = [(1 / weight, position, 1) for position, weight in enumerate(weights)]
+    heapq.heapify(drawing)
     while drawing:
-        before = grants[:]
-        for position in drawing:
-            grants[position] = _draw(candidates, resources, ledger, grants[position], at_most=1)
-        drawing = [position for position in drawing if grants[position] is not before[position]]
+        _, position, turn = heapq.heappop(drawing)
+        drawn = _draw(candidates, resources, ledger, grants[position], at_most=1)
+        if drawn is not grants[position]:
+            grants[position] = drawn
+            heapq.heappush(drawing, ((turn + 1) / weights[position], position, turn + 1))
     return grants
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, take
@@ -10,7 +11,7 @@ from inferscale_solver.formulation import burst_cost
 from inferscale_solver.ledger import Ledger, reservations
 from inferscale_solver.problem import Settings
 from inferscale_solver.resources import Resources, Shortage
-from inferscale_solver.saturation import Grant, give_out, keep
+from inferscale_solver.saturation import Grant, give_out, keep, precedence
 
 
 def settle(
@@ -31,7 +32,7 @@ def settle(
     """
     order = sorted(
         range(len(candidates.services)),
-        key=lambda i: (candidates.services[i].priority, _dearest(candidates, i), i),
+        key=lambda i: (candidates.services[i].priority, precedence(candidates, i)),
     )
     held = [i for i, holding in enumerate(candidates.holdings) if holding is not None]
     least = reservations(candidates, resources, held)
@@ -61,17 +62,37 @@ def settle(
     return tuple(choices[service] for service in range(len(candidates.services)))
 
 
-def rank(candidates: Candidates, choices: Sequence[Choice]) -> tuple[tuple[int, ...], float, float]:
-    """How good a plan is, the least best: unserved services by priority, burst cost, value of the served."""
+@dataclass(frozen=True, order=True)
+class Rank:
+    """How good a plan is, the least best."""
+
+    unserved: tuple[int, ...]
+    """Services by priority."""
+    weight: tuple[float, ...]
+    """Their weights, by priority."""
+    burst: float
+    value: float
+    """Merit of what is served."""
+
+
+def rank(candidates: Candidates, choices: Sequence[Choice]) -> Rank:
+    """Rank a plan."""
     unserved = dict.fromkeys(sorted({service.priority for service in candidates.services}), 0)
+    weight = dict.fromkeys(unserved, 0.0)
     burst = value = 0.0
     for service, choice in zip(candidates.services, choices, strict=True):
         if choice.within_objectives and choice.row is not None:
             burst += burst_cost(candidates, choice.row)
-            value += float(candidates.value[choice.row])
+            value += float(candidates.merit[choice.row])
         else:
             unserved[service.priority] += 1
-    return tuple(unserved.values()), round(burst, VALUE_DECIMALS - 1), round(value, VALUE_DECIMALS - 1)
+            weight[service.priority] += service.weight
+    return Rank(
+        unserved=tuple(unserved.values()),
+        weight=tuple(round(each, VALUE_DECIMALS - 1) for each in weight.values()),
+        burst=round(burst, VALUE_DECIMALS - 1),
+        value=round(value, VALUE_DECIMALS - 1),
+    )
 
 
 def _improve(
@@ -131,8 +152,3 @@ def _taken(
     if grant is not None and grant.effort is not None:
         return grant.effort.use, grant.replicas
     return (), 0
-
-
-def _dearest(candidates: Candidates, service: int) -> float:
-    rows = candidates.ranked[service]
-    return -round(float(candidates.value[rows[0]]), VALUE_DECIMALS) if rows else 0.0

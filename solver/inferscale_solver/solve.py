@@ -104,9 +104,8 @@ def _placement_cost(problem: Problem, found: Candidates, choices: tuple[Choice, 
         return None
     unplaced = replace(problem, capacity=replace(problem.capacity, free_by_node={}))
     free = _plan(found, resources(unplaced, found), problem.settings)
-    unserved, _, value = rank(found, choices)
-    most, _, least = rank(found, free.choices)
-    return max(value - least, 0.0) if unserved == most else None
+    here, there = rank(found, choices), rank(found, free.choices)
+    return max(here.value - there.value, 0.0) if here.unserved == there.unserved else None
 
 
 def _all_preferred(found: Candidates, choices: tuple[Choice, ...]) -> bool:
@@ -123,7 +122,7 @@ def _nothing_short(found: Candidates, shared: Resources, choices: tuple[Choice, 
     limited = {resource.name for resource in shared.resources if resource.kind is Kind.UNITS}
     return Proof(
         unserved_bound={},
-        lower_bound=rank(found, choices)[2],
+        lower_bound=rank(found, choices).value,
         prices=dict.fromkeys(sorted(limited), 0.0),
         timed_out=False,
     )
@@ -131,7 +130,7 @@ def _nothing_short(found: Candidates, shared: Resources, choices: tuple[Choice, 
 
 def _proved(result: Result, found: Candidates, choices: tuple[Choice, ...], proof: Proof) -> Result:
     """The result with its bounds."""
-    value = rank(found, choices)[2]
+    value = rank(found, choices).value
     hopeless = Counter(
         service.priority
         for service, ranked in zip(found.services, found.ranked, strict=True)
