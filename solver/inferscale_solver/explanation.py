@@ -116,6 +116,11 @@ def _reason(
     if outcome is Outcome.BEST_EFFORT:
         effort = f"{choice.replicas} of {choice.wanted} replicas on {allocation.profile}"
         return f"best effort: {effort}; {_cause(candidates, service, choice)}"
+    needed = choice.replicas if choice.row is None else int(candidates.replicas[choice.row])
+    if choice.replicas > needed:
+        return (
+            f"kept: {_amount(allocation)}; {needed} would do, which is not better by more than the threshold"
+        )
     other = _runner_up(candidates, service, choice)
     runner_up = "no other candidate" if other is None else f"runner-up {_priced(candidates, other)}"
     if choice.short:

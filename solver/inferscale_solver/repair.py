@@ -17,9 +17,9 @@ from inferscale_solver.program import Clock, Effort, Relaxation, Solution, integ
 
 # Services that must be to spare at a priority before the next is considered.
 _SPARE = (0.0, 0.7)
-# Candidates that the small program may have, after a dive and without one; and the services of the last
-# priority that it may leave out beyond the bound.
-_SIZES = (600, 1_500)
+# Candidates that the small program may have: after a dive; without one at least, and as a share of all. And
+# the services of the last priority that it may leave out beyond the bound.
+_DIVED, _LEAST, _SHARE = 600, 1_500, 0.04
 _LEFT_OUT = 10
 # Good enough is so near to the relaxation; so many nodes may be taken to come there.
 _NEAR = {Solver.AUTO: 1e-3, Solver.EXACT: 3e-4}
@@ -124,9 +124,11 @@ def _repair(
     near = relaxed.bound + _NEAR[settings.solver] * abs(relaxed.bound)
     program = relaxation.program
     dived = dive(written, relaxation, value, clock, relaxed)
-    starts = [Dive(relaxed, {})] if dived is None else [dived, Dive(relaxed, {})]
+    starts = [(Dive(relaxed, {}), max(_LEAST, round(_SHARE * len(written.rows))))]
+    if dived is not None:
+        starts.insert(0, (dived, _DIVED))
     best: tuple[float, float, Floats] | None = None
-    for start, size in zip(starts, _SIZES[-len(starts) :], strict=True):
+    for start, size in starts:
         part = core(written, program, value.cost, start.relaxed, size, start.fixed)
         weight = 2.0 * float(np.abs(value.cost[part.free]).max(initial=1.0))
         free = np.append(part.free, program.matrix.columns)
@@ -145,5 +147,5 @@ def _repair(
                 best = beyond, value.at(x), x
             if beyond <= 1:
                 break
-    release(written, relaxation, starts[0].fixed)
+    release(written, relaxation, dived.fixed if dived is not None else {})
     return None if best is None else best[2]

@@ -17,6 +17,7 @@ from inferscale_solver.problem import Problem, Settings, Solver, Tier, check
 from inferscale_solver.proof import Proof
 from inferscale_solver.resources import Kind, Resources, resources
 from inferscale_solver.result import Allocation, Outcome, Result
+from inferscale_solver.retention import retain
 from inferscale_solver.settlement import rank, settle
 from inferscale_solver.unlimited import unlimited
 
@@ -48,8 +49,9 @@ def solve(problem: Problem) -> Result:
     """
     check(problem)
     found = candidates(problem)
-    plan = _plan(found, resources(problem, found), problem.settings)
-    choices = plan.choices
+    shared = resources(problem, found)
+    plan = _plan(found, shared, problem.settings)
+    choices = retain(found, shared, plan.choices, problem.settings.keep_threshold)
     allocations = _allocations(problem, found, choices)
     decisions = {
         service.name: decision(found, i, choices[i], allocations[i])
@@ -152,12 +154,16 @@ def _proved(result: Result, found: Candidates, choices: tuple[Choice, ...], proo
     )
 
 
+def _as_needed(found: Candidates, choice: Choice) -> bool:
+    return choice.within_objectives and choice.replicas == found.replicas[choice.row]
+
+
 def _allocations(problem: Problem, found: Candidates, choices: tuple[Choice, ...]) -> list[Allocation | None]:
     """The choices in figures: candidates have theirs, best efforts are evaluated together."""
     allocations: list[Allocation | None] = [None] * len(choices)
     efforts: dict[int, Assignment] = {}
     for i, choice in enumerate(choices):
-        if choice.within_objectives and choice.row is not None:
+        if choice.row is not None and _as_needed(found, choice):
             allocations[i] = candidate_allocation(found, choice.row)
         elif choice.profile is not None:
             efforts[i] = Assignment(found.services[i].name, choice.profile, choice.replicas)
