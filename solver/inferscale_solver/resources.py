@@ -5,12 +5,12 @@ allocations, of replicas times an amount per replica.
 
 Room on nodes: a replica of size a takes ⌊a/s⌋ of the ⌊f/s⌋ pieces of size s that a node with f free units
 has. With one limit for every size s that occurs this is necessary for a packing, and sufficient where every
-size divides the next larger one (1, 2, 4, 8), as first fit decreasing shows.
+size divides the next larger one (1, 2, 4, 8), as first fit decreasing shows; else see `packing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,12 +81,13 @@ class Resources:
     """By service: what a replica takes where it is now; empty where the service holds nothing."""
 
 
-def resources(problem: Problem, candidates: Candidates) -> Resources:
+def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] | None = None) -> Resources:
     """List what runs out in a problem.
 
     Args:
         problem: The problem. Without capacity, quotas and a budget nothing runs out.
         candidates: Its candidates.
+        most: Units of types that may be taken, where fewer than there are.
     """
     sizes: dict[str, set[int]] = {}
     for profile, units in zip(candidates.profiles, candidates.units_per_replica.tolist(), strict=True):
@@ -94,7 +95,7 @@ def resources(problem: Problem, candidates: Candidates) -> Resources:
     for held in candidates.holdings:
         if held is not None:
             sizes.setdefault(held.profile.type, set()).add(held.units_per_replica)
-    listed = tuple(_listed(problem, sizes))
+    listed = tuple(_listed(problem, sizes, most or {}))
     quotas = {
         i + len(listed) - len(problem.quotas) - (problem.settings.max_cost is not None): quota
         for i, quota in enumerate(problem.quotas)
@@ -141,7 +142,7 @@ def resources(problem: Problem, candidates: Candidates) -> Resources:
     )
 
 
-def _listed(problem: Problem, sizes: dict[str, set[int]]) -> Iterable[Resource]:
+def _listed(problem: Problem, sizes: dict[str, set[int]], most: Mapping[str, int]) -> Iterable[Resource]:
     """Types by name, each before the room on its nodes; then quotas as given, then the budget."""
     if problem.capacity is not None:
         for name in sorted({*sizes, *problem.capacity.units}):
@@ -149,7 +150,7 @@ def _listed(problem: Problem, sizes: dict[str, set[int]]) -> Iterable[Resource]:
             nodes = problem.capacity.free_by_node.get(name)
             if nodes is not None:
                 units = min(units, sum(max(free, 0) for free in nodes))
-            yield Resource(Kind.UNITS, name, units)
+            yield Resource(Kind.UNITS, name, min(units, most.get(name, units)))
             if nodes is not None:
                 for size in sorted(sizes.get(name, set()) - {1}):
                     yield Resource(Kind.NODES, name, sum(max(free, 0) // size for free in nodes), size)

@@ -13,6 +13,7 @@ from inferscale_solver.exact import exact
 from inferscale_solver.explanation import decision
 from inferscale_solver.formulation import burst_cost
 from inferscale_solver.greedy import greedy
+from inferscale_solver.packing import misfits
 from inferscale_solver.problem import Problem, Settings, Solver, Tier, check
 from inferscale_solver.proof import Proof
 from inferscale_solver.resources import Kind, Resources, resources
@@ -49,9 +50,8 @@ def solve(problem: Problem) -> Result:
     """
     check(problem)
     found = candidates(problem)
-    shared = resources(problem, found)
-    plan = _plan(found, shared, problem.settings)
-    choices = retain(found, shared, plan.choices, problem.settings.keep_threshold)
+    plan = _packed(problem, found)
+    choices = plan.choices
     allocations = _allocations(problem, found, choices)
     decisions = {
         service.name: decision(found, i, choices[i], allocations[i])
@@ -82,6 +82,46 @@ def solve(problem: Problem) -> Result:
         return result
     proved = _proved(result, found, choices, plan.proof)
     return replace(proved, placement_cost=_placement_cost(problem, found, choices))
+
+
+def _packed(problem: Problem, found: Candidates) -> _Plan:
+    """A plan whose replicas fit on the nodes together.
+
+    The limits are not enough for that where sizes do not divide each other. While a plan does not fit, its
+    type may take fewer units, by one, two, four … more.
+    """
+    nodes = problem.capacity.free_by_node if problem.capacity is not None else {}
+    most: dict[str, int] = {}
+    first: _Plan | None = None
+    step = 1
+    while True:
+        shared = resources(problem, found, most)
+        plan = _plan(found, shared, problem.settings)
+        kept = retain(found, shared, plan.choices, problem.settings.keep_threshold)
+        over = misfits(nodes, found, kept)
+        if not over:
+            break
+        first = first or plan
+        most |= {kind: max(units - step, 0) for kind, units in over.items()}
+        step *= 2
+    proof = plan.proof if first is None else _loosened(found, plan, first)
+    return replace(plan, choices=kept, proof=proof)
+
+
+def _loosened(found: Candidates, plan: _Plan, first: _Plan) -> Proof | None:
+    """What the proof of a plan that does not fit says about one that does."""
+    if first.proof is None or plan.proof is None:
+        return None
+    here, there = rank(found, plan.choices).unserved, rank(found, first.choices).unserved
+    bound = dict(first.proof.unserved_bound)
+    priorities = sorted({service.priority for service in found.services})
+    for position, priority in enumerate(priorities):
+        # Bounds hold for plans that leave as many unserved at the priorities before.
+        if here[:position] != there[:position]:
+            bound.pop(priority, None)
+    lower = first.proof.lower_bound if here == there else -math.inf
+    timed_out = first.proof.timed_out or plan.proof.timed_out
+    return replace(first.proof, unserved_bound=bound, lower_bound=lower, timed_out=timed_out)
 
 
 def _plan(found: Candidates, shared: Resources, settings: Settings) -> _Plan:
