@@ -101,9 +101,7 @@ def _fillings(units: int, sizes: Sequence[int], counts: tuple[int, ...]) -> list
     found = []
     for placed in range(most, -1, -1):
         rest = units - placed * sizes[0]
-        # Fewer than fit only where the smaller ones then fill the room.
-        for left in _fillings(rest, sizes[1:], counts[1:]):
-            found.append((counts[0] - placed, *left))
+        found += [(counts[0] - placed, *left) for left in _fillings(rest, sizes[1:], counts[1:])]
     least = {
         left
         for left in found

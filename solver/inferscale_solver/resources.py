@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from inferscale_solver.candidates import Candidates
-from inferscale_solver.problem import Problem, Profile, Service
+from inferscale_solver.problem import Problem, Profile, Quota, Service
 from inferscale_solver.transition import Holding
 
 Use = tuple[tuple[int, float], ...]
@@ -98,7 +98,7 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
     listed = tuple(_listed(problem, sizes, most or {}))
     quotas = {
         i + len(listed) - len(problem.quotas) - (problem.settings.max_cost is not None): quota
-        for i, quota in enumerate(problem.quotas)
+        for i, quota in enumerate(_quotas(problem))
     }
     by_type: dict[str, list[int]] = {}
     for index, resource in enumerate(listed):
@@ -142,8 +142,12 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
     )
 
 
+def _quotas(problem: Problem) -> list[Quota]:
+    return sorted(problem.quotas, key=lambda q: (q.type, q.namespace or "", q.service_class or "", q.units))
+
+
 def _listed(problem: Problem, sizes: dict[str, set[int]], most: Mapping[str, int]) -> Iterable[Resource]:
-    """Types by name, each before the room on its nodes; then quotas as given, then the budget."""
+    """Types by name, each before the room on its nodes; then quotas, then the budget."""
     if problem.capacity is not None:
         for name in sorted({*sizes, *problem.capacity.units}):
             units = max(problem.capacity.units.get(name, 0), 0)
@@ -154,7 +158,7 @@ def _listed(problem: Problem, sizes: dict[str, set[int]], most: Mapping[str, int
             if nodes is not None:
                 for size in sorted(sizes.get(name, set()) - {1}):
                     yield Resource(Kind.NODES, name, sum(max(free, 0) // size for free in nodes), size)
-    for quota in problem.quotas:
+    for quota in _quotas(problem):
         whom = [
             f"{what} {value}"
             for what, value in (("namespace", quota.namespace), ("class", quota.service_class))

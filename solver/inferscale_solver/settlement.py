@@ -9,7 +9,7 @@ from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, take
 from inferscale_solver.formulation import burst_cost
 from inferscale_solver.ledger import Ledger, reservations
-from inferscale_solver.problem import Settings
+from inferscale_solver.problem import SaturationPolicy, Settings
 from inferscale_solver.resources import Resources, Shortage
 from inferscale_solver.saturation import Grant, give_out, keep, precedence
 
@@ -56,7 +56,11 @@ def settle(
         for service in order
         if service in grants
     ]
-    given = give_out(candidates, resources, ledger, waiting, settings.saturation_policy)
+    policy = settings.saturation_policy
+    if policy is SaturationPolicy.ROUND_ROBIN and not settings.delayed_best_effort:
+        # Each priority draws before the next, as in greedy.
+        policy = SaturationPolicy.PRIORITY_ROUND_ROBIN
+    given = give_out(candidates, resources, ledger, waiting, policy)
     choices = {service: take(candidates, row, lost[service]) for service, row in rows.items()}
     choices |= {grant.service: grant.choice() for grant in given}
     return tuple(choices[service] for service in range(len(candidates.services)))
