@@ -1,7 +1,7 @@
 """Packing: whether replicas of several sizes fit on the nodes of a type together.
 
-The limits of `resources` are enough where every size divides the next larger one. Elsewhere (replicas of 2 and
-of 3 units) a plan is checked here.
+The limits of `resources` are enough where every size divides the next larger one. Elsewhere (replicas of 2
+and of 3 units) a plan is checked here.
 """
 
 from __future__ import annotations

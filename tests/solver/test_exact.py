@@ -161,6 +161,21 @@ def test_the_price_of_a_type_is_what_one_more_unit_saves() -> None:
     assert solve(given).prices == {"A100": pytest.approx(4.0), "H100": 0.0}
 
 
+def test_a_type_of_which_some_is_left_has_no_price() -> None:
+    # Serving takes 3 of 4; the H100s, of which one more would take a whole service off the A100s, are used up.
+    services = [service(name, 10, {"H100": 10, "A100": 10}) for name in ("a", "b", "c", "d")]
+    given = problem(
+        *services,
+        profiles=(replace(H100, cost=4.0), A100),
+        units={"A100": 4, "H100": 1},
+        transition_penalty=0.0,
+        solver=Solver.AUTO,
+    )
+    result = solve(given)
+    assert result.used == {"A100": 3, "H100": 1}
+    assert result.prices == {"A100": 0.0, "H100": pytest.approx(2.0)}
+
+
 def test_greedy_alone_proves_nothing() -> None:
     result = solve(generated(27, 0.5, solver=Solver.GREEDY))
     assert (result.gap, result.lower_bound, result.prices, result.unserved_bound) == (None, None, {}, {})

@@ -264,3 +264,48 @@ class TestSaturation(WithEverySolver):
         policy = SaturationPolicy.PRIORITY_EXHAUSTIVE
         result = self.solve(problem(stopped, profiles=BOTH, units={"H100": 5, "L40S": 0}, policy=policy))
         assert given(result) == {"a": ("H100", 5)}
+
+
+class TestWeight(WithEverySolver):
+    """Who counts more comes first among those of one priority where not all can be served."""
+
+    def test_the_heavier_of_two_is_served(self) -> None:
+        for heavy in ("a", "b"):
+            services = [
+                service(name, 40, {"H100": 10}, weight=2.0 if name == heavy else 1.0) for name in ("a", "b")
+            ]
+            result = self.solve(problem(*services, profiles=BOTH, units={"H100": 6}))
+            assert {name for name, amount in given(result).items() if amount} == {heavy}
+            assert result.unserved_by_priority == {1: 1}
+
+    def test_the_round_robins_give_in_proportion(self) -> None:
+        services = [
+            service("a", 90, {"H100": 10}, weight=2.0),
+            service("b", 90, {"H100": 10}),
+        ]
+        for policy in (SaturationPolicy.ROUND_ROBIN, SaturationPolicy.PRIORITY_ROUND_ROBIN):
+            result = self.solve(problem(*services, profiles=BOTH, units={"H100": 6}, policy=policy))
+            assert given(result) == {"a": ("H100", 4), "b": ("H100", 2)}
+
+    def test_the_heavier_comes_to_draw_first(self) -> None:
+        services = [service("a", 90, {"H100": 10}), service("b", 90, {"H100": 10}, weight=1.5)]
+        policy = SaturationPolicy.PRIORITY_EXHAUSTIVE
+        result = self.solve(problem(*services, profiles=BOTH, units={"H100": 6}, policy=policy))
+        assert given(result) == {"a": None, "b": ("H100", 6)}
+
+
+@pytest.mark.parametrize("solver", [Solver.AUTO, Solver.EXACT])
+def test_weight_is_never_at_the_price_of_a_service(solver: Solver) -> None:
+    services = [
+        service("heavy", 40, {"H100": 10}, weight=9.0),
+        service("a", 20, {"H100": 10}),
+        service("b", 20, {"H100": 10}),
+    ]
+    result = solve(problem(*services, profiles=BOTH, units={"H100": 4}, solver=solver))
+    assert given(result) == {"heavy": None, "a": ("H100", 2), "b": ("H100", 2)}
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_weight_is_above_zero(weight: float) -> None:
+    with pytest.raises(ValueError, match="service a: weight is .*: it must be a finite number above 0"):
+        solve(problem(service("a", 1, {"H100": 10}, weight=weight), profiles=BOTH))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -165,6 +166,7 @@ def test_as_many_are_served_as_can_be_at_the_least_value(seed: int) -> None:
     assert reached <= value + 0.005 * max(abs(value), 1.0)
     assert all(bound <= count for bound, count in zip(result.unserved_bound.values(), unserved, strict=True))
     assert result.lower_bound is None or result.lower_bound <= reached + 1e-5
+    assert all(0 <= price < math.inf for price in result.prices.values())
 
 
 @pytest.mark.parametrize("solver", [Solver.GREEDY, Solver.AUTO])
