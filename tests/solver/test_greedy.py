@@ -307,5 +307,5 @@ def test_weight_is_never_at_the_price_of_a_service(solver: Solver) -> None:
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
 def test_a_weight_is_above_zero(weight: float) -> None:
-    with pytest.raises(ValueError, match="service a: weight is .*: it must be a finite number above 0"):
+    with pytest.raises(ValueError, match=r"service a: weight is .*: it must be a finite number above 0"):
         solve(problem(service("a", 1, {"H100": 10}, weight=weight), profiles=BOTH))
