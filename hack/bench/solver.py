@@ -29,7 +29,7 @@ _COLUMNS = (
 def run(sizes: Sequence[int] = SIZES) -> list[Figures]:
     """Time sizing and solving apart, and show how far plans are from their bounds."""
     rows = [_measure(services, capacity, 0, Solver.AUTO) for services in sizes for capacity in CAPACITIES]
-    note = "Wall time and CPU time; capacity as a share of what the seed case has for each service; by priority from 1 on."
+    note = "Capacity as a share of what the seed case has for each service; counts by priority from 1 on."
     return [Figures("Solver, limited accelerators, Auto", _COLUMNS, rows, note)]
 
 

@@ -95,11 +95,13 @@ class Effort:
     """How much work a solve may do."""
 
     nodes: int
-    gap: float
+    gap: float = 0.0
     """What the objective may be above its bound."""
-    seconds: float
+    seconds: float = 60.0
     target: float = -np.inf
     """An objective that is good enough."""
+    relative_gap: float = 0.0
+    """The same as a fraction of the objective; either is enough."""
     reduced: bool = False
     """Whether the program is a core, in which a presolve finds little."""
 
@@ -224,7 +226,7 @@ def integer_solution(
     if effort.reduced:
         highs.setOptionValue("presolve", "off")
     highs.setOptionValue("mip_max_nodes", effort.nodes)
-    highs.setOptionValue("mip_rel_gap", 0.0)
+    highs.setOptionValue("mip_rel_gap", effort.relative_gap)
     highs.setOptionValue("mip_abs_gap", max(effort.gap, 1e-7))
     highs.setOptionValue("time_limit", effort.seconds)
     if np.isfinite(effort.target):

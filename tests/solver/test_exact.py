@@ -162,7 +162,7 @@ def test_the_price_of_a_type_is_what_one_more_unit_saves() -> None:
 
 
 def test_a_type_of_which_some_is_left_has_no_price() -> None:
-    # Serving takes 3 of 4; the H100s, of which one more would take a whole service off the A100s, are used up.
+    # Three A100s of four are taken; one more H100 would take a service off them, and save 2.
     services = [service(name, 10, {"H100": 10, "A100": 10}) for name in ("a", "b", "c", "d")]
     given = problem(
         *services,
