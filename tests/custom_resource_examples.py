@@ -114,6 +114,12 @@ ACCEPTED: dict[str, Object] = {
         saturationPolicy="RoundRobin",
         delayedBestEffort=True,
         transitionPenalty=0,
+        keepThreshold=0.05,
+        budget={"maxCostPerHour": 1200},
+        quotas=[
+            {"type": "H100", "units": 16, "namespace": "prod"},
+            {"type": "H100", "units": 0, "serviceClass": "free", "namespace": "team-a"},
+        ],
         tailRule="mean",
         behavior={
             "scaleUp": {"stabilizationWindowSeconds": 0},
@@ -176,6 +182,7 @@ ACCEPTED: dict[str, Object] = {
         minReplicas=0,
         maxReplicas=12,
         allowedAccelerators=["h100", "mi300x"],
+        weight=2.5,
         keepAccelerator=True,
         batch={"mode": "Managed", "arg": "--max-num-seqs"},
         metrics={"preset": "everything"},
@@ -403,6 +410,24 @@ REFUSED = (
         policy(transitionPenalty=-0.1),
         "spec.transitionPenalty in body should be greater than or equal to 0",
         "greater than or equal to 0",
+    ),
+    Refused(
+        "a negative budget",
+        policy(budget={"maxCostPerHour": -1}),
+        "spec.budget.maxCostPerHour in body should be greater than or equal to 0",
+        "greater than or equal to 0",
+    ),
+    Refused(
+        "a quota for nobody",
+        policy(quotas=[{"type": "H100", "units": 8}]),
+        "spec.quotas[0]: Invalid value: a quota is for somebody: give namespace, serviceClass, or both",
+        "a quota is for somebody",
+    ),
+    Refused(
+        "a service that does not count",
+        service(weight=0),
+        "spec.weight in body should be greater than 0",
+        "greater than 0",
     ),
     Refused(
         "unknown limits",

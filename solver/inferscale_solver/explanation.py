@@ -33,6 +33,7 @@ def decision(candidates: Candidates, service: int, choice: Choice, allocation: A
         runner_up=None
         if (row := _runner_up(candidates, service, choice)) is None
         else _name(candidates, row),
+        limits=tuple(dict.fromkeys(short.resource.label for short in choice.short.values())),
     )
 
 
@@ -81,8 +82,17 @@ def _row_outcome(
     if rejection is not None:
         return CandidateOutcome(name, *rejection, sized, binding)
     if choice.row is None or row in choice.short:
-        return CandidateOutcome(name, Rejection.CAPACITY, _lost(candidates, row, choice), sized, binding)
+        return CandidateOutcome(
+            name, _shortage(row, choice), _lost(candidates, row, choice), sized, binding
+        )
     return CandidateOutcome(name, Rejection.DEARER, _dearer(candidates, row, choice.row), sized, binding)
+
+
+def _shortage(row: int, choice: Choice) -> Rejection:
+    """What a candidate was short of."""
+    short = choice.short.get(row)
+    kind = short.resource.kind if short is not None else Kind.UNITS
+    return {Kind.BUDGET: Rejection.BUDGET, Kind.QUOTA: Rejection.QUOTA}.get(kind, Rejection.CAPACITY)
 
 
 def _lost(candidates: Candidates, row: int, choice: Choice) -> str:

@@ -26,6 +26,8 @@ class Rejection(StrEnum):
     CHOSEN = "Chosen"
     DEARER = "Dearer"
     CAPACITY = "CapacityShort"
+    QUOTA = "QuotaExceeded"
+    BUDGET = "OverBudget"
     NODE_TOO_SMALL = "NodeTooSmall"
     UNATTAINABLE = "SLOUnattainable"
     OVER_MAX_REPLICAS = "OverMaxReplicas"
@@ -90,6 +92,9 @@ class Decision:
     binding: str | None = None
     """What bound the choice: an objective, `capacity:<type>`, `maxReplicas`, `minReplicas` or None."""
     runner_up: str | None = None
+    limits: tuple[str, ...] = ()
+    """What the candidates that it would prefer were short of, the best candidate's first:
+    `capacity:<type>`, `placement:<type>`, `quota:<type> for …` or `budget`."""
 
 
 @dataclass(frozen=True)

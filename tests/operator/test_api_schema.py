@@ -212,7 +212,7 @@ def test_a_number_may_be_written_without_a_point() -> None:
 
 def test_a_field_of_a_newer_version_is_ignored() -> None:
     spec = service()["spec"]
-    assert InferenceServiceSpec.model_validate(spec | {"weight": 3}) == InferenceServiceSpec.model_validate(
+    assert InferenceServiceSpec.model_validate(spec | {"colour": 3}) == InferenceServiceSpec.model_validate(
         spec
     )
 

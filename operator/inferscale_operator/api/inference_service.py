@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from inferscale_operator.api.base import Conditions, ResourceName, RuledSchema, Schema
 from inferscale_operator.api.behavior import Behavior
@@ -132,6 +132,8 @@ class InferenceServiceSpec(RuledSchema):
     """Replicas that are never passed; none: no limit."""
     allowed_accelerators: Annotated[tuple[ResourceName, ...], Field(max_length=64), Distinct()] = ()
     """AcceleratorProfiles that may be used; none: all that the model has data for."""
+    weight: Annotated[StrictFloat, Field(gt=0, le=1000)] = 1.0
+    """How much it counts among the services of its priority where not all can be served."""
     keep_accelerator: StrictBool = False
     """Whether the accelerator must stay what it is, so that only replicas change."""
     batch: Batch = Batch()

@@ -10,6 +10,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from inferscale_operator.api.base import Conditions, RuledSchema, Schema
 from inferscale_operator.api.behavior import Behavior
 from inferscale_operator.api.constraints import Keyed, Rule
+from inferscale_operator.api.limits import SHED_LIMIT, AcceleratorQuota, Budget, QuotaStatus, ShedStatus
 from inferscale_operator.api.metric_preset import (
     BUILT_IN_PRESETS,
     LabelName,
@@ -101,6 +102,12 @@ class OptimizerPolicySpec(Schema):
     """Whether left-overs are given out once at the end, rather than after each priority."""
     transition_penalty: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.1
     """Share of the cost of the old and the new allocation that a change of accelerator must save."""
+    keep_threshold: Annotated[StrictFloat, Field(ge=0, le=1)] = 0.0
+    """Share of the cost of the current allocation by which another must be better to take its place."""
+    budget: Budget = Budget()
+    """What all services may cost together."""
+    quotas: Annotated[tuple[AcceleratorQuota, ...], Field(max_length=256)] = ()
+    """Units of a type that the services of a namespace or a class may take together."""
     tail_rule: TailRule = TailRule.EXACT
     """How percentiles of the wait are predicted."""
     behavior: Behavior = Behavior()
@@ -132,6 +139,13 @@ class OptimizerPolicyStatus(Schema):
     """How far the plan may be from the best one, as a fraction of its cost."""
     prices: dict[str, float] | None = None
     """What one more unit of each type of accelerator would save, per hour."""
+    shed: Annotated[tuple[ShedStatus, ...], Field(max_length=SHED_LIMIT)] = ()
+    """Services that the budget or a quota leaves without their objectives, the last priority first: in this
+    order they were shed."""
+    shed_count: int | None = None
+    """How many they are; no more than 64 are named."""
+    quotas: Annotated[tuple[QuotaStatus, ...], Field(max_length=256)] = ()
+    """What the target takes of each quota."""
     power: float | None = None
     """What the plan is predicted to draw, W, on profiles whose power is known."""
     observed_generation: int | None = None

@@ -78,6 +78,8 @@ class Stock:
     """Units of each usable node; empty where capacity is stated rather than counted."""
     free_by_node: tuple[int, ...]
     """Units that no pod holds, by node; empty where capacity is stated rather than counted."""
+    held_by_node: tuple[Mapping[tuple[str, str], int], ...] = ()
+    """What `held` is on each of these nodes."""
 
     @property
     def used(self) -> int:
@@ -129,21 +131,22 @@ def _stock(
     resource = members[0].resource_name
     sizes: list[int] = []
     free: list[int] = []
-    held: Counter[tuple[str, str]] = Counter()
+    held_by_node: list[Counter[tuple[str, str]]] = []
     others = 0
     for node in nodes:
         size = node.allocatable.get(resource, 0)
         if size == 0 or not any(p.node_selector.items() <= node.labels.items() for p in members):
             continue
-        taken = 0
+        taken, here = 0, Counter[tuple[str, str]]()
         for pod in on_node.get(node.name, ()):
             units = pod.requests.get(resource, 0)
             taken += units
             owner = (pod.namespace, pod.deployment or "")
             if owner in managed:
-                held[owner] += units
+                here[owner] += units
             else:
                 others += units
+        held_by_node.append(here)
         sizes.append(size)
         free.append(max(size - taken, 0))
     stated = [p.capacity.fixed for p in members if p.capacity.fixed is not None]
@@ -152,10 +155,11 @@ def _stock(
     by_node = not stated and not elastic
     return Stock(
         capacity=max(counted - max(p.capacity.headroom for p in members), 0),
-        held=held,
+        held=sum(held_by_node, Counter()),
         used_by_others=others,
         node_sizes=tuple(sizes) if by_node else (),
         free_by_node=tuple(free) if by_node else (),
+        held_by_node=tuple(held_by_node) if by_node else (),
     )
 
 

@@ -54,7 +54,7 @@ def decide(snapshot: Snapshot) -> Plan:
         time=snapshot.time,
         services=services,
         orphans=_orphans(snapshot),
-        statuses=cluster_statuses(snapshot, entries, accelerators, services, result),
+        statuses=cluster_statuses(snapshot, entries, accelerators, services, result, subjects, outlooks),
     )
 
 

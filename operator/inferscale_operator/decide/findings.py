@@ -193,12 +193,22 @@ def _capacity(outlook: Outlook) -> Finding:
     decision = outlook.decision
     if outlook.grant.short:
         return true("WaitingForCapacity", outlook.grant.short)
-    lost = {candidate.rejection for candidate in decision.candidates}
-    if not served(decision) and lost & {Rejection.CAPACITY, Rejection.NODE_TOO_SMALL}:
-        return true(decision.outcome.value, decision.reason)
-    if decision.binding is not None and decision.binding.startswith("capacity:"):
+    if not served(decision):
+        too_small = any(each.rejection is Rejection.NODE_TOO_SMALL for each in decision.candidates)
+        if decision.limits or too_small:
+            return true(shed_reason(decision) or decision.outcome.value, decision.reason)
+    elif decision.limits:
         return true("CheaperIsExhausted", decision.reason)
     return false("Sufficient")
+
+
+def shed_reason(decision: Decision) -> str | None:
+    """The limit of the policy that leaves a service without its objectives; None: none of them does."""
+    if served(decision):
+        return None
+    if "budget" in decision.limits:
+        return "OverBudget"
+    return "QuotaExceeded" if any(limit.startswith("quota:") for limit in decision.limits) else None
 
 
 def _risk(subject: Subject, outlook: Outlook) -> Finding:

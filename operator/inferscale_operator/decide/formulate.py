@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import inferscale_queueing as queueing
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.inference_allocation import MoveStep
 from inferscale_operator.api.inference_service import BatchMode, Mode
 from inferscale_operator.api.model_profile import PerformanceSchema
-from inferscale_operator.api.optimizer_policy import Accelerators, OptimizerPolicySpec
+from inferscale_operator.decide import limits
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject
 from inferscale_operator.snapshot import LoadState, Snapshot
 from inferscale_solver import (
-    Capacity,
     CurrentAllocation,
     Decision,
     Load,
@@ -159,9 +156,12 @@ def _decide(
     problem = Problem(
         services=tuple(_service(subjects[key], load, snapshot) for key, load in sorted(loads.items())),
         profiles=tuple(_profile(name, spec) for name, spec in sorted(entries.accelerators.items())),
-        capacity=_capacity(snapshot.policy, stocks, free, pinned),
+        capacity=limits.capacity(snapshot.policy, stocks, free, pinned),
+        quotas=limits.quotas(snapshot.policy, pinned),
         settings=Settings(
             transition_penalty=snapshot.policy.transition_penalty,
+            keep_threshold=snapshot.policy.keep_threshold,
+            max_cost=limits.budget(snapshot.policy, pinned),
             saturation_policy=snapshot.policy.saturation_policy,
             delayed_best_effort=snapshot.policy.delayed_best_effort,
             tail_rule=snapshot.policy.tail_rule,
@@ -170,61 +170,6 @@ def _decide(
     )
     result = solve(problem)
     return Decided(result.decisions, problem, result)
-
-
-def _capacity(
-    policy: OptimizerPolicySpec,
-    stocks: Mapping[str, Stock],
-    free: Collection[tuple[str, str]],
-    pinned: Sequence[Subject],
-) -> Capacity | None:
-    if policy.accelerators is Accelerators.UNLIMITED:
-        return None
-    # What a service that is not decided holds: its pods, or what it asks for where that is more; of one in a
-    # move, where it goes to. What it leaves is as good as free for a target, and the step waits until it is.
-    asked: Counter[tuple[str, tuple[str, str]]] = Counter()
-    leaving = set()
-    for subject in pinned:
-        owner = (subject.deployment.namespace, subject.deployment.name)
-        if subject.moving:
-            leaving.add(owner)
-        for kind, units in _destination(subject).items():
-            asked[(kind, owner)] += units
-    left: dict[str, int] = {}
-    for kind, stock in stocks.items():
-        held = {
-            owner: units for owner, units in stock.held.items() if owner not in free and owner not in leaving
-        }
-        owners = held.keys() | {owner for each, owner in asked if each == kind}
-        taken = sum(max(held.get(owner, 0), asked[(kind, owner)]) for owner in owners)
-        left[kind] = max(stock.available - taken, 0)
-    return Capacity(units=left, nodes={k: s.node_sizes for k, s in stocks.items() if s.node_sizes})
-
-
-def claims(subject: Subject) -> Counter[str]:
-    """Units by type that a service asks for now; during a move both sides of it."""
-    units: Counter[str] = Counter()
-    move = subject.state.allocation.move if subject.state.allocation is not None else None
-    if move is None:
-        units[subject.kind(subject.accelerator)] += subject.deployment.replicas * subject.units(
-            subject.accelerator
-        )
-        return units
-    for side in (move.source, move.to):
-        if side.accelerator in subject.performances:
-            units[subject.kind(side.accelerator)] += side.replicas * subject.units(side.accelerator)
-    return units
-
-
-def _destination(subject: Subject) -> Counter[str]:
-    """Units by type that a service holds when its move, if there is one, is over."""
-    move = subject.state.allocation.move if subject.state.allocation is not None else None
-    if move is None:
-        return claims(subject)
-    side = move.source if move.step is MoveStep.ROLL_BACK else move.to
-    if side.accelerator not in subject.performances:
-        return claims(subject)
-    return Counter({subject.kind(side.accelerator): side.replicas * subject.units(side.accelerator)})
 
 
 def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
@@ -257,6 +202,8 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
             replicas=subject.deployment.replicas,
             max_batch=subject.max_batch if managed else None,
         ),
+        weight=spec.weight,
+        namespace=subject.state.resource.namespace or "",
         excluded=excluded,
     )
 

@@ -9,12 +9,15 @@ from pydantic import BaseModel
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
 from inferscale_operator.api.base import ConditionStatus
+from inferscale_operator.api.limits import SHED_LIMIT, QuotaStatus, ShedStatus
 from inferscale_operator.api.model_profile import ModelProfileSpec, ModelProfileStatus
-from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicyStatus
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicySpec, OptimizerPolicyStatus
 from inferscale_operator.api.service_class import ServiceClassSpec, ServiceClassStatus
 from inferscale_operator.decide.accelerators import Stock
-from inferscale_operator.decide.catalog import Catalog, unknown_references
+from inferscale_operator.decide.catalog import Catalog, Subject, unknown_references
 from inferscale_operator.decide.conditions import Finding, conditions, events, false, true
+from inferscale_operator.decide.findings import Outlook, shed_reason
+from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, ServicePlan, StatusPlan
 from inferscale_operator.snapshot import Resource, Snapshot
 from inferscale_solver import Outcome, Result
@@ -28,6 +31,8 @@ def cluster_statuses(
     stocks: Mapping[str, Stock],
     services: Sequence[ServicePlan],
     result: Result | None,
+    subjects: Mapping[str, Subject],
+    outlooks: Mapping[str, Outlook],
 ) -> tuple[StatusPlan, ...]:
     """The status of every profile and class, and of the policy."""
     plans = []
@@ -70,10 +75,12 @@ def cluster_statuses(
         )
     for policy in snapshot.policies:
         if policy.name == POLICY_NAME:
-            finding = _validity(policy.error, "InForce")
-            figures = _totals(snapshot, services) | _quality(result)
+            error = _policy_error(policy, entries)
+            finding = _validity(error, "InForce", "Invalid" if policy.spec is None else "TypeNotFound")
+            quality = _totals(snapshot, services) | _quality(result)
+            limits = {**_shed(subjects, outlooks), "quotas": _quotas(snapshot, subjects, outlooks)}
             plans.append(
-                _status("OptimizerPolicy", policy, OptimizerPolicyStatus, figures, finding, snapshot)
+                _status("OptimizerPolicy", policy, OptimizerPolicyStatus, quality | limits, finding, snapshot)
             )
     return tuple(sorted(plans, key=lambda p: (p.ref.kind, p.ref.name)))
 
@@ -113,6 +120,14 @@ def _class_error(resource: Resource[ServiceClassSpec], entries: Catalog) -> str:
     return unknown_references(named, "a ModelProfile", entries.models)
 
 
+def _policy_error(resource: Resource[OptimizerPolicySpec], entries: Catalog) -> str:
+    if resource.spec is None:
+        return resource.error
+    known = {profile.type for profile in entries.accelerators.values()}
+    named = ((f"spec.quotas[{i}].type", quota.type) for i, quota in enumerate(resource.spec.quotas))
+    return unknown_references(named, "the type of an AcceleratorProfile", known)
+
+
 def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, Any]:
     rows = [entry for plan in services for entry in plan.allocation.allocations]
     return {
@@ -135,6 +150,43 @@ def _quality(result: Result | None) -> dict[str, Any]:
         "prices": {kind: round(price, 2) for kind, price in result.prices.items()} or None,
         "power": round(result.power),
     }
+
+
+def _shed(subjects: Mapping[str, Subject], outlooks: Mapping[str, Outlook]) -> dict[str, Any]:
+    """The services that a budget or a quota leaves without their objectives, the last priority first."""
+    shed = [
+        ShedStatus(
+            service=key, priority=subjects[key].priority, reason=reason, message=outlook.decision.reason
+        )
+        for key, outlook in outlooks.items()
+        if (reason := shed_reason(outlook.decision)) is not None
+    ]
+    shed.sort(key=lambda each: (-each.priority, each.service))
+    return {"shed": tuple(shed[:SHED_LIMIT]), "shed_count": len(shed)}
+
+
+def _quotas(
+    snapshot: Snapshot, subjects: Mapping[str, Subject], outlooks: Mapping[str, Outlook]
+) -> tuple[QuotaStatus, ...]:
+    """What the target takes of each quota, what is not decided counted with what it holds."""
+
+    def taken(key: str, subject: Subject, kind: str) -> int:
+        if key not in outlooks:
+            return destination(subject)[kind]
+        target = outlooks[key].intent.target
+        fits = subject.kind(target.accelerator) == kind
+        return target.replicas * subject.units(target.accelerator) if fits else 0
+
+    return tuple(
+        QuotaStatus(
+            type=quota.type,
+            namespace=quota.namespace,
+            service_class=quota.service_class,
+            units=quota.units,
+            used=sum(taken(key, s, quota.type) for key, s in subjects.items() if counts(quota, s)),
+        )
+        for quota in snapshot.policy.quotas
+    )
 
 
 def _unserved(plan: ServicePlan) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from inferscale_operator.decide.accelerators import Room, Stock
 from inferscale_operator.decide.catalog import Subject
-from inferscale_operator.decide.formulate import claims
+from inferscale_operator.decide.limits import claims
 from inferscale_operator.decide.stabilization import Stabilized
 
 
