@@ -237,6 +237,17 @@ def test_profiles_that_the_service_or_its_namespace_may_not_use_are_no_candidate
     assert (chosen.allocation.move, plan.allocation.move) == (None, None)
 
 
+def test_a_service_gets_no_more_of_a_profile_that_its_namespace_may_not_use() -> None:
+    closed = accelerator("h100", cost=6.0, allowedNamespaces=["elsewhere"])
+    moved = only(world(service(observed=load(120)), accelerator_profiles=(closed, accelerator("a100"))))
+    assert moved.allocation.move is not None
+    assert moved.allocation.move.to.accelerator == "a100"
+    stays = only(world(service(observed=load(600)), accelerator_profiles=(closed,)))
+    assert (stays.patch, stays.allocation.move) == (None, None)
+    assert "does not allow namespace prod" in stays.allocation.message
+    assert stays.allocation.allocations[0].predicted_itl is not None
+
+
 def test_a_deployment_that_is_recreated_never_moves() -> None:
     plan = only(world(service(observed=load(30), on=deployment(strategy={"type": "Recreate"}))))
     assert (plan.allocation.move, replicas(plan)) == (None, 1)

@@ -152,12 +152,13 @@ class Subject:
     def _exclusion(self, name: str) -> str:
         profile = self.accelerators[name]
         namespace = self.state.resource.namespace
+        # Of the present one too: who is not allowed gets no more of it by already being there.
+        if profile.allowed_namespaces and namespace not in profile.allowed_namespaces:
+            return f"NotAllowed: AcceleratorProfile {name} does not allow namespace {namespace}"
         if name == self.accelerator:
             return ""
         if self.spec.allowed_accelerators and name not in self.spec.allowed_accelerators:
             return "NotAllowed: not in spec.allowedAccelerators"
-        if profile.allowed_namespaces and namespace not in profile.allowed_namespaces:
-            return f"NotAllowed: AcceleratorProfile {name} does not allow namespace {namespace}"
         own = self.accelerators[self.accelerator].resource_name
         if profile.resource_name != own and variant_of(self.spec, name) is None:
             return (

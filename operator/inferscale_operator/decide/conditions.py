@@ -59,7 +59,7 @@ def conditions(
             type=kind,
             status=finding.status,
             reason=finding.reason,
-            message=_cut(finding.message),
+            message=cut(finding.message),
             last_transition_time=earlier[kind].last_transition_time
             if kind in earlier and earlier[kind].status is finding.status
             else now.replace(microsecond=0),
@@ -99,5 +99,6 @@ def _is_news(before: Condition | None, after: Condition) -> bool:
     return before.reason != after.reason and after.status is ConditionStatus.FALSE
 
 
-def _cut(message: str) -> str:
+def cut(message: str) -> str:
+    """A message no longer than a condition or an event takes."""
     return message if len(message) <= MESSAGE_LIMIT else f"{message[: MESSAGE_LIMIT - 1]}…"

@@ -192,7 +192,10 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
             percentile=targets.percentile,
         ),
         performance=tuple(
-            _performance(p) for name, p in sorted(subject.performances.items()) if name not in excluded
+            _performance(p)
+            for name, p in sorted(subject.performances.items())
+            # What it has now is predicted whether or not it may stay there.
+            if name not in excluded or name == subject.accelerator
         ),
         min_replicas=least,
         max_replicas=None if spec.max_replicas is None else max(spec.max_replicas, least),

@@ -15,7 +15,7 @@ from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolic
 from inferscale_operator.api.service_class import ServiceClassSpec, ServiceClassStatus
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject, unknown_references
-from inferscale_operator.decide.conditions import Finding, conditions, events, false, true
+from inferscale_operator.decide.conditions import Finding, conditions, cut, events, false, true
 from inferscale_operator.decide.findings import Outlook, shed_reason
 from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, ServicePlan, StatusPlan
@@ -156,7 +156,10 @@ def _shed(subjects: Mapping[str, Subject], outlooks: Mapping[str, Outlook]) -> d
     """The services that a budget or a quota leaves without their objectives, the last priority first."""
     shed = [
         ShedStatus(
-            service=key, priority=subjects[key].priority, reason=reason, message=outlook.decision.reason
+            service=key,
+            priority=subjects[key].priority,
+            reason=reason,
+            message=cut(outlook.decision.reason),
         )
         for key, outlook in outlooks.items()
         if (reason := shed_reason(outlook.decision)) is not None
