@@ -55,6 +55,10 @@ ALLOCATION_NAMES = [
 ]
 
 
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
 class Plan:
     """Runs the command and reads what it says."""
 
@@ -69,7 +73,7 @@ class Plan:
         return told.out
 
     def json(self, *arguments: str | Path) -> dict[str, Any]:
-        return json.loads(self.text(*arguments, "-o", "json"))
+        return json.loads(self.text(*arguments, "-o", "json"), parse_constant=_refuse)
 
     def csv(self, *arguments: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self.text(*arguments, "-o", "csv"))))
@@ -357,7 +361,22 @@ def test_a_removed_type_is_not_used_and_what_was_on_it_moves(plan: Plan) -> None
         (("--set", "Premium.minReplicas=1.5"), "must be a whole number"),
         (("--remove", "TPU"), "--remove TPU: no type, accelerator, server, model or class"),
         (("--scale-load", "nan"), "--scale-load nan: must be a finite number, at least 0"),
-        (("--percentile", "95"), "--percentile 95.0: must be a finite number, a fraction like 0.95"),
+        (("--scale-load", "-1"), "--scale-load -1.0: must be a finite number, at least 0"),
+        (("--scale-load", "1e308"), "requests/min: it must be at most 1,000,000,000"),
+        (
+            ("--percentile", "95"),
+            "--percentile 95.0: must be a finite number, at least 0.0001 and at most 0.9999",
+        ),
+        (("--transition-penalty", "1e305"), "at least 0 and at most 1,000"),
+        (
+            ("--keep-threshold", "2"),
+            "--keep-threshold 2.0: must be a finite number, at least 0 and at",
+        ),
+        (("--set", "Premium.weight=0"), "Premium.weight: 0.0: must be a number from 0.001 to 1,000"),
+        (("--limited", "--unlimited"), "--limited and --unlimited: give one of them"),
+        (("--frontier", "--explain", "Free-llama_8b"), "--frontier and --explain: give one of them"),
+        (("--servers", EXAMPLE), "cannot be read (Is a directory)"),
+        (("-o", "json", "--servers", "/nowhere.json"), "/nowhere.json: is missing"),
         (("--transition-penalty", "-1"), "--transition-penalty -1.0"),
         (("--max-cost", "inf"), "--max-cost inf"),
         (("--explain", "nobody"), "--explain nobody: no such server: use one of Free-llama_70b"),
@@ -468,3 +487,58 @@ def test_every_command_of_the_documentation_works(plan: Plan, monkeypatch: pytes
             plan.error(*arguments)
         elif "--plot" not in arguments:
             plan.text(*arguments)
+
+
+def optimizer(folder: Path, **data: Any) -> Path:
+    file = folder / "optimizer.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_a_quota_of_a_class_leaves_its_servers_what_it_says(plan: Plan, tmp_path: Path) -> None:
+    quotas = [{"type": "MI300X", "units": 4, "serviceClass": "Premium"}]
+    made = plan.json(EXAMPLE, "--unlimited", "--optimizer", optimizer(tmp_path, quotas=quotas))
+    used = sum(
+        line["numReplicas"]
+        for line in made["allocations"]
+        if (line["class"], line["accelerator"]) == ("Premium", "MI300X")
+    )
+    assert used <= 4
+    assert made["served"] == 6
+    bound = {line["binding"] for line in made["allocations"]}
+    assert "quota:MI300X for class Premium" in bound
+
+
+def test_what_a_quota_leaves_out_says_which_and_by_how_much(plan: Plan, tmp_path: Path) -> None:
+    kinds = ("A100", "H100", "L40S", "MI300X")
+    quotas = [{"type": kind, "units": 1, "serviceClass": "Free"} for kind in kinds]
+    made = plan.json(EXAMPLE, "--unlimited", "--optimizer", optimizer(tmp_path, quotas=quotas))
+    reasons = {line["server"]: line["reason"] for line in made["unserved"]}
+    assert "quota of MI300X for class Free short of 3 units" in reasons["Free-llama_70b"]
+
+
+def test_what_is_bought_stays_within_the_quotas(plan: Plan, tmp_path: Path) -> None:
+    quotas = [{"type": "MI300X", "units": 4, "serviceClass": "Premium"}]
+    file = optimizer(tmp_path, quotas=quotas)
+    free = plan.json(EXAMPLE, "--unlimited", "--buy")
+    made = plan.json(EXAMPLE, "--unlimited", "--buy", "--optimizer", file)
+    assert made["plan"]["served"] == 6
+    assert made["purchaseCost"] > free["purchaseCost"]
+    assert made["purchaseCost"] == plan.json(EXAMPLE, "--unlimited", "--optimizer", file)["totalCost"]
+
+
+def test_names_in_any_script_are_kept(plan: Plan, tmp_path: Path) -> None:
+    servers = json.loads((EXAMPLE / "server-data.json").read_text())["servers"]
+    servers[0]["name"] = "сервер-一号 🚀"
+    (tmp_path / "servers.json").write_text(json.dumps(servers))
+    arguments = (EXAMPLE, "--servers", tmp_path / "servers.json", "--explain", servers[0]["name"])
+    assert plan.json(*arguments)["explanation"]["server"] == servers[0]["name"]
+    assert servers[0]["name"] in plan.text(*arguments)
+    assert servers[0]["name"] in {line["server"] for line in plan.csv(*arguments)}
+
+
+def test_a_transition_that_costs_enough_is_not_made(plan: Plan) -> None:
+    cheap = plan.json(EXAMPLE, "--unlimited", "--transition-penalty", "0")
+    dear = plan.json(EXAMPLE, "--unlimited", "--transition-penalty", "1000")
+    assert [line["change"] for line in dear["allocations"]] == [None] * 6
+    assert any(line["change"] for line in cheap["allocations"])

@@ -16,7 +16,7 @@ from inferscale_operator.planning.deck import Deck
 from inferscale_operator.planning.formulate import Options, options, problem_of
 from inferscale_operator.planning.planner import make_plan
 from inferscale_operator.planning.reading import Files, read_deck
-from inferscale_solver import CurrentAllocation, Performance, SaturationPolicy, Targets
+from inferscale_solver import CurrentAllocation, Performance, Quota, SaturationPolicy, Targets
 
 Contents = dict[str, Any]
 
@@ -153,6 +153,26 @@ def test_the_optimizer_may_say_everything_that_a_flag_does(tmp_path: Path) -> No
     assert (optimizer.unlimited, optimizer.percentile, optimizer.max_cost) == (False, 0.9, 100)
 
 
+def test_limits_are_read_by_their_names_in_the_custom_resources(tmp_path: Path) -> None:
+    quotas = [
+        {"type": "G2", "units": 4, "namespace": "prod"},
+        {"type": "G2", "units": 2, "serviceClass": "Premium"},
+    ]
+    data = {"keepThreshold": 0.05, "maxCostPerHour": 100, "quotas": quotas}
+    contents = {**BARE, "optimizer-data": data}
+    contents["server-data"] = [{**BARE["server-data"][0], "weight": 2, "namespace": "prod"}]
+    deck = read(tmp_path, contents)
+    assert (deck.optimizer.keep_threshold, deck.optimizer.max_cost) == (0.05, 100)
+    assert deck.optimizer.quotas == (
+        Quota("G2", 4, namespace="prod"),
+        Quota("G2", 2, service_class="Premium"),
+    )
+    problem = problem_of(deck, options(deck, {"limited": True}))
+    assert (problem.services[0].weight, problem.services[0].namespace) == (2, "prod")
+    assert (problem.settings.keep_threshold, problem.settings.max_cost) == (0.05, 100)
+    assert problem.quotas == deck.optimizer.quotas
+
+
 def test_capacity_may_say_what_the_nodes_hold(tmp_path: Path) -> None:
     count = [{"type": "G2", "count": 16, "nodes": [8, 8]}]
     assert read(tmp_path, with_change("capacity-data", "count", value=count)).nodes == {"G2": (8, 8)}
@@ -244,6 +264,28 @@ def test_capacity_may_say_what_the_nodes_hold(tmp_path: Path) -> None:
         (
             with_change("optimizer-data", "saturationPolicy", value="Some"),
             "optimizer-data.json: saturationPolicy: Some: must be one of None, PriorityExhaustive",
+        ),
+        (
+            with_change("optimizer-data", "quotas", value=[{"type": "G3", "units": 1, "namespace": "a"}]),
+            "optimizer-data.json: quotas[0].type: G3: is the type of no accelerator: use one of G2",
+        ),
+        (
+            with_change("optimizer-data", "quotas", value=[{"type": "G2", "units": 1}]),
+            "optimizer-data.json: quotas[0].namespace: a quota is for somebody: give namespace, serviceClass",
+        ),
+        (
+            with_change("optimizer-data", "quotas", value=[{"type": "G2", "units": -1, "namespace": "a"}]),
+            "optimizer-data.json: quotas[0].units: -1: must be a number from 0",
+        ),
+        (
+            with_change(
+                "optimizer-data", "quotas", value=[{"type": "G2", "units": 1, "serviceClass": "Gold"}]
+            ),
+            "optimizer-data.json: quotas[0].serviceClass: Gold: is no service class: use one of Premium",
+        ),
+        (
+            with_change("server-data", 0, "weight", value=0),
+            "server-data.json: [0].weight: 0: must be a number from 0.001 to 1,000",
         ),
         ({**BARE, "optimizer-data": "{"}, "optimizer-data.json: is no JSON: "),
         ({**BARE, "optimizer-data": "[" * 100_000}, "optimizer-data.json: is nested too deep"),

@@ -13,7 +13,7 @@ import click
 from rich.console import Console, RenderableType
 
 from inferscale_operator.errors import UsageError
-from inferscale_operator.planning.deck import Deck, LatencyModelName
+from inferscale_operator.planning.deck import BOUNDS, Deck, LatencyModelName
 from inferscale_operator.planning.formulate import Options, options
 from inferscale_operator.planning.frontier import frontier
 from inferscale_operator.planning.output import (
@@ -51,10 +51,12 @@ def _named(kind: type[StrEnum]) -> click.Choice[str]:
 @click.option("--servers", type=FILE, metavar="FILE", help="Instead of DIR/server-data.json.")
 @click.option("--capacity", type=FILE, metavar="FILE", help="Instead of DIR/capacity-data.json.")
 @click.option("--optimizer", type=FILE, metavar="FILE", help="Instead of DIR/optimizer-data.json.")
-@click.option("--limited/--unlimited", default=None, help="Whether capacity limits the plan.")
+@click.option("--limited", is_flag=True, help="Capacity limits the plan [where there is a capacity file].")
+@click.option("--unlimited", is_flag=True, help="As many accelerators as are wanted.")
 @click.option("--solver", type=_named(Solver), help="How limited accelerators are shared [auto].")
 @click.option("--saturation-policy", type=_named(SaturationPolicy), help="Who gets left-overs [None].")
 @click.option("--transition-penalty", type=float, metavar="X", help="Share of the cost [0.1].")
+@click.option("--keep-threshold", type=float, metavar="X", help="What a change must save, a share [0].")
 @click.option("--latency-model", type=_named(LatencyModelName), help="Queueing model [auto: by the tokens].")
 @click.option("--slo-rule", type=_named(TailRule), help="How a percentile of the wait is found [exact].")
 @click.option("--percentile", type=float, metavar="Q", help="What slo-ttw and slo-ttft hold at [0.95].")
@@ -73,12 +75,11 @@ def plan(directory: Path, **given: Any) -> None:
     Chooses for every server an accelerator, replicas and a batch, at the lowest cost that keeps every
     latency objective. Flags override the files. A plan that cannot serve everything is a plan too.
     """
+    _refuse_contradictions(given)
     now = read_deck(_files(directory, given))
     chosen = _options(now, given)
     deck = _what_if(now, given)
     asked, plots = given["explain"], given["plot"]
-    if given["buy"] and given["frontier"]:
-        raise UsageError("--buy and --frontier: give one of them")
     if asked is not None and asked not in {server.name for server in deck.servers}:
         names = ", ".join(sorted(server.name for server in deck.servers))
         raise UsageError(f"--explain {asked}: no such server: use one of {names}")
@@ -103,6 +104,17 @@ def plan(directory: Path, **given: Any) -> None:
         _show(given["output"], as_fields(made, asked), as_records(made), content)
     for file in files:
         click.echo(f"Wrote {file}", err=True)
+
+
+def _refuse_contradictions(given: Mapping[str, Any]) -> None:
+    for one, other in (
+        ("limited", "unlimited"),
+        ("buy", "frontier"),
+        ("buy", "explain"),
+        ("frontier", "explain"),
+    ):
+        if given[one] and given[other]:
+            raise UsageError(f"--{one} and --{other}: give one of them")
 
 
 def _show(
@@ -140,9 +152,8 @@ def _files(directory: Path, given: dict[str, Any]) -> Files:
 
 
 def _options(deck: Deck, given: dict[str, Any]) -> Options:
-    _number(given, "transition_penalty", "at least 0", lambda value: value >= 0)
-    _number(given, "max_cost", "at least 0", lambda value: value >= 0)
-    _number(given, "percentile", "a fraction like 0.95", lambda value: 0 < value < 1)
+    for name, (least, most) in BOUNDS.items():
+        _number(given, name, least, most)
     kinds: dict[str, type[StrEnum]] = {
         "solver": Solver,
         "saturation_policy": SaturationPolicy,
@@ -152,8 +163,10 @@ def _options(deck: Deck, given: dict[str, Any]) -> Options:
     said = {
         name: _member(kinds[name], value) if name in kinds else value
         for name, value in given.items()
-        if name in vars(Options()) and value is not None
+        if name in vars(Options()) and name != "limited" and value is not None
     }
+    if given["limited"] or given["unlimited"]:
+        said["limited"] = given["limited"]
     return options(deck, said)
 
 
@@ -162,7 +175,7 @@ def _member(kind: type[Choice], value: str) -> Choice:
 
 
 def _what_if(deck: Deck, given: dict[str, Any]) -> Deck:
-    _number(given, "scale_load", "at least 0", lambda value: value >= 0)
+    _number(given, "scale_load", 0.0, math.inf)
     if given["scale_load"] is not None:
         deck = scale_load(deck, given["scale_load"])
     for text in given["changes"]:
@@ -172,7 +185,10 @@ def _what_if(deck: Deck, given: dict[str, Any]) -> Deck:
     return deck
 
 
-def _number(given: dict[str, Any], name: str, wanted: str, right: Any) -> None:
+def _number(given: dict[str, Any], name: str, least: float, most: float) -> None:
     value = given[name]
-    if value is not None and not (math.isfinite(value) and right(value)):
-        raise UsageError(f"--{name.replace('_', '-')} {value}: must be a finite number, {wanted}")
+    if value is not None and not (math.isfinite(value) and least <= value <= most):
+        bound = f" and at most {most:,.10g}" if math.isfinite(most) else ""
+        raise UsageError(
+            f"--{name.replace('_', '-')} {value}: must be a finite number, at least {least:g}{bound}"
+        )

@@ -13,11 +13,22 @@ from inferscale_solver import (
     CurrentAllocation,
     Performance,
     Profile,
+    Quota,
     SaturationPolicy,
     Solver,
     TailRule,
     Targets,
 )
+
+LARGEST_RATE = 1e9
+"""Requests/min of a server beyond which a rate is a slip."""
+BOUNDS = {
+    "transition_penalty": (0.0, 1000.0),
+    "keep_threshold": (0.0, 1.0),
+    "percentile": (0.0001, 0.9999),
+    "max_cost": (0.0, 1e12),
+}
+"""Least and most of the numbers that say how to optimise, in the file and as flags."""
 
 
 class LatencyModelName(StrEnum):
@@ -62,6 +73,10 @@ class Server:
     min_replicas: int = 0
     max_replicas: int | None = None
     keep_accelerator: bool = False
+    weight: float = 1.0
+    """How much it counts among the servers of its priority where not all can be served."""
+    namespace: str = ""
+    """Counts only for quotas."""
     current: CurrentAllocation | None = None
     arrival_cov: float = 1.0
     service_cov: float = 1.0
@@ -76,6 +91,8 @@ class OptimizerData:
     saturation_policy: SaturationPolicy | None = None
     delayed_best_effort: bool | None = None
     transition_penalty: float | None = None
+    keep_threshold: float | None = None
+    quotas: tuple[Quota, ...] | None = None
     latency_model: LatencyModelName | None = None
     slo_rule: TailRule | None = None
     percentile: float | None = None

@@ -13,6 +13,7 @@ from inferscale_solver import (
     Load,
     Performance,
     Problem,
+    Quota,
     SaturationPolicy,
     Service,
     Settings,
@@ -33,6 +34,8 @@ class Options:
     saturation_policy: SaturationPolicy = SaturationPolicy.NONE
     delayed_best_effort: bool = False
     transition_penalty: float = 0.1
+    keep_threshold: float = 0.0
+    quotas: tuple[Quota, ...] = ()
     latency_model: LatencyModelName = LatencyModelName.AUTO
     slo_rule: TailRule = TailRule.EXACT
     percentile: float = 0.95
@@ -96,6 +99,8 @@ def problem_of(deck: Deck, options: Options) -> Problem:
                 min_replicas=server.min_replicas,
                 max_replicas=server.max_replicas,
                 keep_accelerator=server.keep_accelerator,
+                weight=server.weight,
+                namespace=server.namespace,
                 # What it has on a removed accelerator is gone: it starts from nothing.
                 current=held if (held := server.current) and held.profile in profiles else None,
             )
@@ -108,12 +113,14 @@ def problem_of(deck: Deck, options: Options) -> Problem:
         capacity=Capacity(deck.units or {}, deck.nodes, deck.nodes) if options.limited else None,
         settings=Settings(
             transition_penalty=options.transition_penalty,
+            keep_threshold=options.keep_threshold,
             saturation_policy=options.saturation_policy,
             delayed_best_effort=options.delayed_best_effort,
             tail_rule=options.slo_rule,
             solver=options.solver,
             max_cost=options.max_cost,
         ),
+        quotas=options.quotas,
     )
 
 

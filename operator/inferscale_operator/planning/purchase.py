@@ -15,6 +15,7 @@ from inferscale_operator.planning.planner import solve_problem
 from inferscale_operator.planning.report import Report
 from inferscale_solver import Candidates, Capacity, Outcome, Profile, SaturationPolicy, Solver, candidates
 from inferscale_solver.program import Effort, Program, Solution, integer_solution, matrix
+from inferscale_solver.resources import Resources, resources
 
 _EFFORT = Effort(nodes=20_000, relative_gap=1e-6, seconds=60.0)
 _TOLERANCE = 1e-6
@@ -72,7 +73,7 @@ def purchase(deck: Deck, now: Deck, options: Options) -> Purchase:
         raise UsageError(str(error)) from error
     servable = {service.name for service, ranked in zip(found.services, found.ranked, strict=True) if ranked}
     prices = _prices(deck.accelerators)
-    chosen, bought = _decide(found, owned, prices, options.max_cost)
+    chosen, bought = _decide(found, resources(sizing, found), owned, prices, options.max_cost)
     services = tuple(
         replace(
             service,
@@ -89,7 +90,11 @@ def purchase(deck: Deck, now: Deck, options: Options) -> Purchase:
         settings=replace(sizing.settings, saturation_policy=SaturationPolicy.NONE, solver=Solver.GREEDY),
     )
     plan = solve_problem(problem, deck, now)
-    reason = "nothing: not within the budget"
+    limits = [
+        *(["the budget"] if options.max_cost is not None else []),
+        *(["the quotas"] if options.quotas else []),
+    ]
+    reason = f"nothing: not within {' and '.join(limits)}"
     lines = tuple(
         replace(line, reason=reason) if line.outcome is Outcome.UNSERVED and line.server in servable else line
         for line in plan.lines
@@ -107,12 +112,17 @@ def _prices(profiles: tuple[Profile, ...]) -> dict[str, float]:
 
 
 def _decide(
-    found: Candidates, owned: Mapping[str, int], prices: Mapping[str, float], budget: float | None
+    found: Candidates,
+    quotas: Resources,
+    owned: Mapping[str, int],
+    prices: Mapping[str, float],
+    budget: float | None,
 ) -> tuple[dict[str, str | None], dict[str, int]]:
     """The profile of every service, None for nothing, and the units to buy of every type.
 
     Columns: a candidate each, an `unserved` for each service, the units bought of each type. Rows: one
-    choice for each service, the units of each type, the unserved of each priority, the cost bought.
+    choice for each service, the units of each type, the unserved of each priority, the cost bought, the
+    quotas.
     """
     rows = [row for ranked in found.ranked for row in ranked]
     owner = {row: i for i, ranked in enumerate(found.ranked) for row in ranked}
@@ -123,23 +133,31 @@ def _decide(
     cost_row = count + len(kinds) + len(priorities)
     units = found.replicas * found.units_per_replica
     columns: list[list[tuple[int, float]]] = [
-        [(owner[row], 1.0), (type_row[found.profiles[row].type], float(units[row]))] for row in rows
+        [
+            (owner[row], 1.0),
+            (type_row[found.profiles[row].type], float(units[row])),
+            *((cost_row + 1 + i, amount * float(found.replicas[row])) for i, amount in quotas.rows[row]),
+        ]
+        for row in rows
     ]
     columns += [[(i, 1.0), (level_row[service.priority], 1.0)] for i, service in enumerate(found.services)]
     columns += [[(type_row[kind], -1.0), (cost_row, prices[kind])] for kind in kinds]
     width = len(columns)
     most = float(units[rows].sum()) if rows else 0.0
     program = Program(
-        matrix=matrix(cost_row + 1, columns),
+        matrix=matrix(cost_row + 1 + len(quotas.resources), columns),
         upper=np.concatenate([np.ones(len(rows) + count), np.full(len(kinds), most)]),
         integer=np.ones(width, dtype=np.int64),
-        row_lower=np.concatenate([np.ones(count), np.full(cost_row + 1 - count, -np.inf)]),
+        row_lower=np.concatenate(
+            [np.ones(count), np.full(cost_row + 1 + len(quotas.resources) - count, -np.inf)]
+        ),
         row_upper=np.concatenate(
             [
                 np.ones(count),
                 [float(owned.get(kind, 0)) for kind in kinds],
                 np.full(len(priorities), np.inf),
                 [np.inf if budget is None else budget],
+                [quota.limit for quota in quotas.resources],
             ]
         ),
     )

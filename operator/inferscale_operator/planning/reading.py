@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inferscale_operator.planning.deck import (
+    BOUNDS,
+    LARGEST_RATE,
     Deck,
     LatencyModelName,
     ModelData,
@@ -23,6 +25,7 @@ from inferscale_solver import (
     Performance,
     Power,
     Profile,
+    Quota,
     SaturationPolicy,
     Solver,
     TailRule,
@@ -35,6 +38,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 LONGEST_MS = 1e7
 MOST_TOKENS = 1e7
 LAST_PRIORITY = 100
+LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,10 @@ def read_deck(files: Files) -> Deck:
     models = tuple(_models(files.models, profiles, findings))
     names = {data.model for data in models}
     objectives = tuple(_classes(files.classes, names, findings))
+    types = {profile.type for profile in accelerators}
     servers = tuple(_servers(files.servers, profiles, objectives, names, findings))
-    units, nodes = _capacity(files.capacity, {profile.type for profile in accelerators}, findings)
-    optimizer = _optimizer(files.optimizer, findings)
+    units, nodes = _capacity(files.capacity, types, findings)
+    optimizer = _optimizer(files.optimizer, types, {each.service_class for each in objectives}, findings)
     if not findings.found:
         for path, content in (
             (files.accelerators, accelerators),
@@ -254,6 +259,8 @@ def _servers(
             min_replicas=least,
             max_replicas=most,
             keep_accelerator=row.flag("keepAccelerator", default=False),
+            weight=row.number("weight", 1.0, least=LEAST_WEIGHT, most=MOST_WEIGHT),
+            namespace=row.text("namespace", default=""),
             current=_current(current, profiles),
             arrival_cov=arrival_cov,
             service_cov=service_cov,
@@ -270,7 +277,7 @@ def _cov(row: Row, name: str) -> float:
 
 def _load(row: Row) -> tuple[float, float | None, float | None, float | None]:
     """Arrival rate, average length, input and output tokens."""
-    rate = row.number("arrivalRate", unit="requests/min")
+    rate = row.number("arrivalRate", most=LARGEST_RATE, unit="requests/min")
     least = 1.0 if rate > 0 else 0.0
     average = inputs = outputs = None
     if row.has("avgInTokens", "avgOutTokens"):
@@ -326,7 +333,7 @@ def _nodes(row: Row, count: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _optimizer(path: Path | None, findings: Findings) -> OptimizerData:
+def _optimizer(path: Path | None, types: set[str], classes: set[str], findings: Findings) -> OptimizerData:
     if path is None:
         return OptimizerData()
     content = read_json(path, "give --optimizer FILE", findings)
@@ -342,17 +349,37 @@ def _optimizer(path: Path | None, findings: Findings) -> OptimizerData:
         delayed_best_effort=row.flag("delayedBestEffort", default=False)
         if row.has("delayedBestEffort")
         else None,
-        transition_penalty=_optional(row, "transitionPenalty", 0.0, 1000.0),
+        transition_penalty=_optional(row, "transitionPenalty", "transition_penalty"),
+        keep_threshold=_optional(row, "keepThreshold", "keep_threshold"),
+        quotas=tuple(_quotas(row, types, classes)) if row.has("quotas") else None,
         latency_model=_choice(row, "latencyModel", LatencyModelName),
         slo_rule=_choice(row, "sloRule", TailRule),
-        percentile=_optional(row, "percentile", 0.0001, 0.9999),
-        max_cost=_optional(row, "maxCost", 0.0, 1e12),
+        percentile=_optional(row, "percentile", "percentile"),
+        max_cost=_optional(row, "maxCostPerHour" if row.has("maxCostPerHour") else "maxCost", "max_cost"),
     )
+    row.has("maxCost")
     row.finish()
     return data
 
 
-def _optional(row: Row, name: str, least: float, most: float) -> float | None:
+def _quotas(row: Row, types: set[str], classes: set[str]) -> Iterator[Quota]:
+    for quota in row.rows("quotas"):
+        kind, units = quota.text("type"), quota.integer("units")
+        if kind and types and kind not in types:
+            quota.wrong("type", kind, f"is the type of no accelerator: {_one_of(types)}")
+        namespace, service_class = (
+            quota.text(name) if quota.has(name) else None for name in ("namespace", "serviceClass")
+        )
+        if service_class and classes and service_class not in classes:
+            quota.wrong("serviceClass", service_class, f"is no service class: {_one_of(classes)}")
+        if namespace is None and service_class is None:
+            quota.wrong("namespace", "", "a quota is for somebody: give namespace, serviceClass, or both")
+        quota.finish()
+        yield Quota(kind, units, namespace, service_class)
+
+
+def _optional(row: Row, name: str, bounded: str) -> float | None:
+    least, most = BOUNDS[bounded]
     return row.number(name, least=least, most=most) if row.has(name) else None
 
 

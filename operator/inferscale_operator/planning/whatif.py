@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from inferscale_operator.errors import UsageError
-from inferscale_operator.planning.deck import Deck, Objectives, Server
+from inferscale_operator.planning.deck import LARGEST_RATE, Deck, Objectives, Server
 from inferscale_operator.planning.findings import Findings
+from inferscale_operator.planning.reading import LEAST_WEIGHT, MOST_WEIGHT
 from inferscale_operator.planning.rows import Row
 from inferscale_solver import Profile
 
@@ -47,7 +48,17 @@ def parse_change(text: str) -> Change:
 
 
 def scale_load(deck: Deck, factor: float) -> Deck:
-    """All arrival rates times a factor."""
+    """All arrival rates times a factor.
+
+    Raises:
+        UsageError: A rate would be absurd.
+    """
+    largest = max(deck.servers, key=lambda server: server.arrival_rate, default=None)
+    if largest is not None and largest.arrival_rate * factor > LARGEST_RATE:
+        raise UsageError(
+            f"--scale-load {factor:g}: makes the arrivalRate of {largest.name} "
+            f"{largest.arrival_rate * factor:g} requests/min: it must be at most {LARGEST_RATE:,.0f}"
+        )
     return replace(
         deck,
         servers=tuple(replace(server, arrival_rate=server.arrival_rate * factor) for server in deck.servers),
@@ -115,6 +126,8 @@ def _check(change: Change) -> None:
         row.integer(change.field, least=1 if change.field == "priority" else 0)
     elif change.field in ("avgLength", "avgOutTokens"):
         row.number(change.field, least=1.0, most=1e7)
+    elif change.field == "weight":
+        row.number(change.field, least=LEAST_WEIGHT, most=MOST_WEIGHT)
     else:
         row.number(change.field)
     findings.raise_any()
@@ -212,6 +225,7 @@ FIELDS: dict[str, Changed] = {
     "avgInTokens": _load("input_tokens"),
     "avgOutTokens": _load("output_tokens", "average_length"),
     "minReplicas": _least,
+    "weight": _load("weight"),
     "priority": _priority,
     "cost": _cost,
     "count": _count,
