@@ -44,8 +44,9 @@ format: $(BIN)/.ready ## Format the code and mend what can be mended
 	$(BIN)/ruff format
 
 .PHONY: generate
-generate: $(BIN)/.ready ## Write crds/ and docs/reference.md anew from the models
+generate: $(BIN)/.ready ## Write crds/, docs/reference.md and the output of commands in the docs anew
 	$(BIN)/python -m inferscale_operator.api.crds
+	PYTHONPATH=hack $(BIN)/python -m pages
 
 .PHONY: tools
 tools: ## Get the programs of the local cluster: built once, into a cache of the user's

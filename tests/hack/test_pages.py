@@ -1,0 +1,68 @@
+"""The commands in the documentation give the output that is shown for them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pages import Example, agrees, examples, renew, renewed, run
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what the commands read, since some of them write plots."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.png"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("example", examples(PAGES), ids=lambda example: example.command)
+def test_a_command_gives_the_output_that_its_page_shows(example: Example) -> None:
+    if "--plot" in example.command:
+        pytest.importorskip("matplotlib")
+    output = run(example.command)
+    assert agrees(example.shown, output), (
+        f"{example.page.name}: `make generate` puts it right:\n{renewed(example.shown, output)}"
+    )
+
+
+def test_there_are_commands_in_the_page_on_planning() -> None:
+    commands = [example.command for example in examples([ROOT / "docs" / "planning.md"])]
+    assert len(commands) >= 8
+    assert commands[0] == "inferscale plan docs/examples/plan"
+
+
+@pytest.mark.parametrize(
+    ("shown", "anew"),
+    [
+        ("a\nb\n", "1\n2\n3\n4\n5\n"),
+        ("1\n2\n…\n", "1\n2\n…\n"),
+        ("x\n…\n", "1\n…\n"),
+        ("…\n4\nx\n", "…\n4\n5\n"),
+        ("1\n…\n3\nx\n…\n5\n", "1\n…\n3\n4\n…\n5\n"),
+        ("…\n", "…\n"),
+    ],
+)
+def test_what_a_page_leaves_out_stays_left_out(shown: str, anew: str) -> None:
+    output = "1\n2\n3\n4\n5\n"
+    assert renewed(shown, output) == anew
+    assert agrees(shown, output) is (shown == anew)
+
+
+def test_a_page_is_written_anew_and_nothing_else_of_it(project: Path) -> None:
+    page = project / "page.md"
+    text = "# A page\n\n```console\n$ inferscale plan nowhere\nstale\n```\n\n```console\n$ ls\n```\n"
+    page.write_text(text)
+    renew([page])
+    written = page.read_text()
+    assert "stale" not in written
+    assert "nowhere/model-data.json: is missing" in written
+    assert written.startswith("# A page\n\n```console\n$ inferscale plan nowhere\n")
+    assert written.endswith("\n```\n\n```console\n$ ls\n```\n")
+    assert all(agrees(example.shown, run(example.command)) for example in examples([page]))
