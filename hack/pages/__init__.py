@@ -39,9 +39,8 @@ def examples(pages: Sequence[Path]) -> Iterator[Example]:
 def run(command: str) -> str:
     """The output of a command and its errors, in the current folder, without trailing spaces."""
     text = io.StringIO()
-    with redirect_stdout(text), redirect_stderr(text):
-        with suppress(SystemExit):
-            main(shlex.split(command)[1:])
+    with redirect_stdout(text), redirect_stderr(text), suppress(SystemExit):
+        main(shlex.split(command)[1:])
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 

@@ -149,7 +149,13 @@ def _cause(candidates: Candidates, service: int, choice: Choice) -> str:
     if choice.short:
         scarce = list(dict.fromkeys(short.resource for short in choice.short.values()))
         if any(resource.kind is not Kind.UNITS for resource in scarce):
-            return ", ".join(dict.fromkeys(str(short) for short in choice.short.values()))
+            least = {
+                resource: min(
+                    (s for s in choice.short.values() if s.resource == resource), key=lambda s: s.missing
+                )
+                for resource in scarce
+            }
+            return ", ".join(str(short) for short in least.values())
         others = f" and {len(scarce) - 1} more" if len(scarce) > 1 else ""
         return f"too few units are left of {scarce[0].name}{others}"
     rows = candidates.best_effort[service] or candidates.rows[service]

@@ -22,7 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("example", examples(PAGES), ids=lambda example: example.command)
+@pytest.mark.parametrize("example", list(examples(PAGES)), ids=lambda example: example.command)
 def test_a_command_gives_the_output_that_its_page_shows(example: Example) -> None:
     if "--plot" in example.command:
         pytest.importorskip("matplotlib")
