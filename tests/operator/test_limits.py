@@ -175,6 +175,30 @@ def test_burst_accelerators_are_used_only_where_the_others_are_exhausted() -> No
     assert sorted(target(many, name) for name in ("llama", "more")) == [("a100", 6), ("h100", 3)]
 
 
+def test_the_policy_tells_how_good_the_plan_is_and_what_is_scarce() -> None:
+    plan = decide(
+        with_policy(
+            world(
+                service(observed=load(180), on=deployment(replicas=3)),
+                service("more", observed=load(180), on=deployment("more", replicas=1)),
+                accelerator_profiles=(accelerator("h100"), accelerator("a100", cost=6.0, tier="Burst")),
+                nodes=(node("node-h", "H100", 4), node("node-a", "A100", 64)),
+            )
+        )
+    )
+    status = policy_status(plan)
+    assert (status["unserved"], status["unservedByPriority"], status["unservedBound"]) == (
+        0,
+        {"1": 0},
+        {"1": 0},
+    )
+    assert (status["burstCost"], status["placementCost"], status["stopped"]) == (36.0, 0.0, None)
+    assert 0 <= status["gap"] < 0.1
+    assert status["lowerBound"] is not None
+    assert status["prices"].keys() == {"H100", "A100"}
+    assert all(price >= 0 for price in status["prices"].values())
+
+
 # A budget.
 
 

@@ -137,6 +137,14 @@ class OptimizerPolicyStatus(Schema):
     """Services that no plan can serve, by priority, with the earlier priorities served as they are."""
     gap: float | None = None
     """How far the plan may be from the best one, as a fraction of its cost."""
+    lower_bound: float | None = None
+    """Value (cost and transition penalty, per hour) below which no plan is that serves as much."""
+    burst_cost: float | None = None
+    """Cost per hour of the plan on accelerators of tier Burst."""
+    placement_cost: float | None = None
+    """What it costs per hour that replicas must fit on single nodes, where nodes are counted."""
+    stopped: str | None = None
+    """Why the solver stopped early, if it did: the plan may then differ from machine to machine."""
     prices: dict[str, float] | None = None
     """What one more unit of each type of accelerator would save, per hour."""
     shed: Annotated[tuple[ShedStatus, ...], Field(max_length=SHED_LIMIT)] = ()

@@ -147,6 +147,10 @@ def _quality(result: Result | None) -> dict[str, Any]:
         "unserved_by_priority": {str(p): count for p, count in result.unserved_by_priority.items()},
         "unserved_bound": {str(p): count for p, count in result.unserved_bound.items()} or None,
         "gap": None if result.gap is None else round(result.gap, 4),
+        "lower_bound": _rounded(result.lower_bound),
+        "burst_cost": _rounded(result.burst_cost),
+        "placement_cost": _rounded(result.placement_cost),
+        "stopped": result.stopped,
         "prices": {kind: round(price, 2) for kind, price in result.prices.items()} or None,
         "power": round(result.power),
     }
@@ -190,6 +194,10 @@ def _quotas(
         )
         for quota in snapshot.policy.quotas
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def _unserved(plan: ServicePlan) -> bool:
