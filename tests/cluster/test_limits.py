@@ -1,0 +1,80 @@
+"""A budget and quotas of the policy on a cluster: who gives way, who is told, and that it ends with them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from localcluster import Cluster
+from loop_objects import GROUP, HARDWARE, rate_per_replica
+from loop_world import World, running
+
+HIGH = 2.5 * rate_per_replica("l40s")
+MOST = 3
+PRICE = HARDWARE["l40s"].cost
+FIRST, LAST = "first", "last"
+# Enough for all replicas of the first, and one of the last.
+ENOUGH_FOR = MOST + 1
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two services of one replica that need three, of two priorities."""
+    directory, most = tmp_path_factory.mktemp("limits"), dict.fromkeys((FIRST, LAST), HIGH)
+    with running(cluster, namespace, directory, most, budget=_budget()) as made:
+        for priority, name in enumerate((FIRST, LAST), start=1):
+            service_class = made.objects.service_class(name, "llm")
+            service_class["spec"]["priority"] = priority
+            named = made.named(name)
+            made.apply(
+                service_class,
+                made.objects.deployment(name, "l40s", 1),
+                made.objects.service(
+                    name, serviceClass=named, keepAccelerator=True, maxReplicas=MOST, mode="Apply"
+                ),
+            )
+            made.demands[name].set(HIGH)
+        for name in (FIRST, LAST):
+            made.eventually(lambda name=name: made.itl_ms(name), f"latency of {name} in Prometheus")
+        made.start_operator()
+        yield made
+
+
+def _budget() -> dict[str, float]:
+    return {"maxCostPerHour": ENOUGH_FOR * PRICE}
+
+
+def _policy(world: World) -> dict[str, Any]:
+    return (world.api.get(f"apis/{GROUP}/optimizerpolicies/default") or {}).get("status") or {}
+
+
+def _limited(world: World, reason: str) -> dict[str, Any]:
+    """The condition of the last service, when that is its reason."""
+    return world.eventually(
+        lambda: (c := world.condition(LAST, "CapacityLimited")).get("reason") == reason and c, reason
+    )
+
+
+def test_a_limit_is_kept_told_and_lifted(world: World) -> None:
+    world.eventually(lambda: world.replicas(FIRST) == MOST, "the first priority to be served")
+    assert "budget short of" in _limited(world, "OverBudget")["message"]
+    shed = world.eventually(lambda: _policy(world).get("shed"), "the policy to say what was shed")
+    assert [(each["service"], each["priority"]) for each in shed] == [(f"{world.namespace}/{LAST}", 2)]
+    world.after_ticks(5)
+    assert world.replicas(LAST) == 1
+
+    kind = world.objects.accelerator_profile("l40s")["spec"]["type"]
+    quota = {"type": kind, "units": ENOUGH_FOR, "namespace": world.namespace}
+    world.apply(world.objects.policy(quotas=[quota]))
+    message = f"quota of {kind} for namespace {world.namespace} short of 2 units"
+    assert message in _limited(world, "QuotaExceeded")["message"]
+    world.eventually(
+        lambda: [each["used"] for each in _policy(world).get("quotas") or ()] == [ENOUGH_FOR],
+        "the policy to say what is used of the quota",
+    )
+    world.after_ticks(5)
+    assert (world.replicas(FIRST), world.replicas(LAST)) == (MOST, 1)
+
+    world.apply(world.objects.policy())
+    world.eventually(lambda: world.replicas(LAST) == MOST, "the last priority to be served")
+    world.eventually(lambda: not _policy(world).get("shed"), "the policy to shed nothing any more")
