@@ -82,9 +82,7 @@ def _row_outcome(
     if rejection is not None:
         return CandidateOutcome(name, *rejection, sized, binding)
     if choice.row is None or row in choice.short:
-        return CandidateOutcome(
-            name, _shortage(row, choice), _lost(candidates, row, choice), sized, binding
-        )
+        return CandidateOutcome(name, _shortage(row, choice), _lost(candidates, row, choice), sized, binding)
     return CandidateOutcome(name, Rejection.DEARER, _dearer(candidates, row, choice.row), sized, binding)
 
 

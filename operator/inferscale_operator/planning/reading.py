@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from inferscale_operator.planning.deck import (
-    BOUNDS,
     LARGEST_RATE,
     Deck,
-    LatencyModelName,
     ModelData,
     Objectives,
-    OptimizerData,
     Server,
 )
 from inferscale_operator.planning.findings import Findings
-from inferscale_operator.planning.rows import UNREAD, Row, read_json, rows
+from inferscale_operator.planning.optimizing import read_optimizer
+from inferscale_operator.planning.rows import UNREAD, Row, choice, one_of, read_json, rows
 from inferscale_solver import (
     CurrentAllocation,
     Performance,
     Power,
     Profile,
-    Quota,
-    SaturationPolicy,
-    Solver,
-    TailRule,
     Targets,
     Tier,
 )
-
-Choice = TypeVar("Choice", bound=StrEnum)
 
 LONGEST_MS = 1e7
 MOST_TOKENS = 1e7
@@ -93,7 +84,7 @@ def read_deck(files: Files) -> Deck:
     types = {profile.type for profile in accelerators}
     servers = tuple(_servers(files.servers, profiles, objectives, names, findings))
     units, nodes = _capacity(files.capacity, types, findings)
-    optimizer = _optimizer(files.optimizer, types, {each.service_class for each in objectives}, findings)
+    optimizer = read_optimizer(files.optimizer, types, {each.service_class for each in objectives}, findings)
     if not findings.found:
         for path, content in (
             (files.accelerators, accelerators),
@@ -120,7 +111,7 @@ def _accelerators(path: Path, findings: Findings) -> Iterator[Profile]:
             multiplicity=row.integer("multiplicity", 1, least=1, most=1024),
             cost=row.number("cost", unit="cost per hour"),
             power=None if power is None else _power(power),
-            tier=_choice(row, "tier", Tier) or Tier.OWNED,
+            tier=choice(row, "tier", Tier) or Tier.OWNED,
         )
         for size in ("memSize", "memBW"):
             row.number(size, 0.0)
@@ -157,7 +148,7 @@ def _models(path: Path, profiles: set[str], findings: Findings) -> Iterator[Mode
     for row in _listed(path, content, "models", findings):
         model, accelerator = row.text("name"), row.text("acc")
         if accelerator and profiles and accelerator not in profiles:
-            row.wrong("acc", accelerator, f"is no accelerator: {_one_of(profiles)}")
+            row.wrong("acc", accelerator, f"is no accelerator: {one_of(profiles)}")
         decode, prefill = row, row
         if row.has("perfParms"):
             decode = prefill = row.row("perfParms")
@@ -199,7 +190,7 @@ def _classes(path: Path, models: set[str], findings: Findings) -> Iterator[Objec
         for target in row.rows("modelTargets") if listed else (row,):
             model = target.text("model")
             if model and models and model not in models:
-                target.wrong("model", model, f"has no data in the models file: {_one_of(models)}")
+                target.wrong("model", model, f"has no data in the models file: {one_of(models)}")
             targets = Targets(
                 itl=_target(target, "slo-itl", "ms"),
                 ttft=_target(target, "slo-ttft", "ms"),
@@ -232,9 +223,9 @@ def _servers(
     for row in _listed(path, content, "servers", findings):
         name, service_class, model = row.text("name"), row.text("class"), row.text("model")
         if service_class and classes and service_class not in classes:
-            row.wrong("class", service_class, f"is no service class: {_one_of(classes)}")
+            row.wrong("class", service_class, f"is no service class: {one_of(classes)}")
         elif model and models and model not in models:
-            row.wrong("model", model, f"has no data in the models file: {_one_of(models)}")
+            row.wrong("model", model, f"has no data in the models file: {one_of(models)}")
         elif service_class and model and promised and (service_class, model) not in promised:
             row.wrong("model", model, f"has no targets in class {service_class}: add it to the classes file")
         least = row.integer("minReplicas" if row.has("minReplicas") else "minNumReplicas", 0)
@@ -299,7 +290,7 @@ def _current(row: Row, profiles: set[str]) -> CurrentAllocation | None:
     if not accelerator:
         return None
     if profiles and accelerator not in profiles:
-        row.wrong("accelerator", accelerator, f"is no accelerator: {_one_of(profiles)}")
+        row.wrong("accelerator", accelerator, f"is no accelerator: {one_of(profiles)}")
     return CurrentAllocation(accelerator, replicas)
 
 
@@ -313,7 +304,7 @@ def _capacity(
     for row in _listed(path, content, "count", findings):
         kind, count = row.text("type"), row.integer("count")
         if kind and types and kind not in types:
-            row.wrong("type", kind, f"is the type of no accelerator: {_one_of(types)}")
+            row.wrong("type", kind, f"is the type of no accelerator: {one_of(types)}")
         if row.has("nodes"):
             nodes[kind] = _nodes(row, count)
         row.finish()
@@ -333,67 +324,6 @@ def _nodes(row: Row, count: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _optimizer(path: Path | None, types: set[str], classes: set[str], findings: Findings) -> OptimizerData:
-    if path is None:
-        return OptimizerData()
-    content = read_json(path, "give --optimizer FILE", findings)
-    if content is UNREAD:
-        return OptimizerData()
-    if isinstance(content, Mapping) and "optimizer" in content:
-        content = content["optimizer"]
-    row = Row(str(path), "", content, findings)
-    data = OptimizerData(
-        unlimited=row.flag("unlimited", default=False) if row.has("unlimited") else None,
-        solver=_choice(row, "solver", Solver),
-        saturation_policy=_choice(row, "saturationPolicy", SaturationPolicy),
-        delayed_best_effort=row.flag("delayedBestEffort", default=False)
-        if row.has("delayedBestEffort")
-        else None,
-        transition_penalty=_optional(row, "transitionPenalty", "transition_penalty"),
-        keep_threshold=_optional(row, "keepThreshold", "keep_threshold"),
-        quotas=tuple(_quotas(row, types, classes)) if row.has("quotas") else None,
-        latency_model=_choice(row, "latencyModel", LatencyModelName),
-        slo_rule=_choice(row, "sloRule", TailRule),
-        percentile=_optional(row, "percentile", "percentile"),
-        max_cost=_optional(row, "maxCostPerHour" if row.has("maxCostPerHour") else "maxCost", "max_cost"),
-    )
-    row.has("maxCost")
-    row.finish()
-    return data
-
-
-def _quotas(row: Row, types: set[str], classes: set[str]) -> Iterator[Quota]:
-    for quota in row.rows("quotas"):
-        kind, units = quota.text("type"), quota.integer("units")
-        if kind and types and kind not in types:
-            quota.wrong("type", kind, f"is the type of no accelerator: {_one_of(types)}")
-        namespace, service_class = (
-            quota.text(name) if quota.has(name) else None for name in ("namespace", "serviceClass")
-        )
-        if service_class and classes and service_class not in classes:
-            quota.wrong("serviceClass", service_class, f"is no service class: {_one_of(classes)}")
-        if namespace is None and service_class is None:
-            quota.wrong("namespace", "", "a quota is for somebody: give namespace, serviceClass, or both")
-        quota.finish()
-        yield Quota(kind, units, namespace, service_class)
-
-
-def _optional(row: Row, name: str, bounded: str) -> float | None:
-    least, most = BOUNDS[bounded]
-    return row.number(name, least=least, most=most) if row.has(name) else None
-
-
-def _choice(row: Row, name: str, kind: type[Choice]) -> Choice | None:
-    if not row.has(name):
-        return None
-    value = row.get(name)
-    for choice in kind:
-        if isinstance(value, str) and value.casefold() == choice.value.casefold():
-            return choice
-    row.wrong(name, value, f"must be one of {', '.join(kind)}")
-    return None
-
-
 def _listed(path: Path, content: Any, wrapper: str, findings: Findings) -> Iterator[Row]:
     """The rows of a file that is a list, or an object that holds the list under a name."""
     if content is UNREAD:
@@ -409,9 +339,3 @@ def _listed(path: Path, content: Any, wrapper: str, findings: Findings) -> Itera
             return
         content = content[where]
     yield from rows(str(path), where, content, findings)
-
-
-def _one_of(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    shown = ", ".join(listed[:8])
-    return f"use one of {shown}" + (f" … ({len(listed)} in all)" if len(listed) > 8 else "")

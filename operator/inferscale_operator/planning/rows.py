@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from inferscale_operator.planning.findings import Findings
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 UNREAD: Final = object()
 """The content of a file that could not be read."""
@@ -159,6 +162,25 @@ def rows(file: str, path: str, value: Any, findings: Findings) -> Iterator[Row]:
         return
     for index, each in enumerate(value):
         yield Row(file, f"{path}[{index}]", each, findings)
+
+
+def choice(row: Row, name: str, kind: type[Choice]) -> Choice | None:
+    """A field that is one of the values of an enumeration, in any capitalisation; None where it is absent."""
+    if not row.has(name):
+        return None
+    value = row.get(name)
+    for each in kind:
+        if isinstance(value, str) and value.casefold() == each.value.casefold():
+            return each
+    row.wrong(name, value, f"must be one of {', '.join(kind)}")
+    return None
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names that would be right, for a remedy; the first ones of many."""
+    listed = sorted(names)
+    shown = ", ".join(listed[:8])
+    return f"use one of {shown}" + (f" … ({len(listed)} in all)" if len(listed) > 8 else "")
 
 
 def read_json(path: Path, remedy: str, findings: Findings) -> Any:
