@@ -520,8 +520,8 @@ REFUSED = (
     Refused(
         "an unknown mode",
         service(mode="Auto"),
-        'spec.mode: Unsupported value: "Auto": supported values: "Recommend", "Apply", "Paused"',
-        "'Recommend', 'Apply' or 'Paused'",
+        'spec.mode: Unsupported value: "Auto": supported values: "Recommend", "Approve", "Apply", "Paused"',
+        "'Recommend', 'Approve', 'Apply' or 'Paused'",
     ),
     Refused(
         "a managed batch limit that is written nowhere",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from inferscale_operator.act import Outcome
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
-from inferscale_operator.kube.kinds import DEPLOYMENT, INFERENCE_ALLOCATION, WATCHED, Kind
+from inferscale_operator.kube.kinds import DEPLOYMENT, INFERENCE_ALLOCATION, NODE, WATCHED, Kind
 from inferscale_operator.kube.parse import CustomRecord
 from inferscale_operator.kube.stores import Change, Raw, Stores, World
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
@@ -52,6 +52,8 @@ class App:
     """By uid: statuses of InferenceAllocations that are decided and not worth a write yet."""
     written: dict[str, datetime] = field(default_factory=dict)
     """By uid: when a status was last written."""
+    saved: float | None = None
+    """What was saved up to the last tick, all services together; None: there was none."""
     last_tick: float = field(default_factory=time.monotonic)
     """When the last full tick ended, by the monotonic clock."""
 
@@ -68,12 +70,14 @@ class App:
             return
         if kind.custom and not _of_a_person(kind, change):
             return
-        self.specs_changed |= kind.custom or (kind is DEPLOYMENT and self._awaited(raw, change))
+        self.specs_changed |= (
+            kind.custom or kind is NODE or (kind is DEPLOYMENT and self._awaited(raw, change))
+        )
         self.changed.set()
 
     def copy_world(self) -> World:
         """A copy of the stores."""
-        return self.stores.copy(self.held)
+        return replace(self.stores.copy(self.held), saved=self.saved)
 
     def absorb(self, outcome: Outcome) -> None:
         """Take in what became of a plan."""
@@ -204,7 +208,8 @@ async def reconcile(app: App) -> None:
 def _of_a_person(kind: Kind, change: Change[Any]) -> bool:
     """Whether a custom resource changed otherwise than by its status, which we write ourselves."""
     if kind is INFERENCE_ALLOCATION:
-        return False
+        # Of ours nothing but an approval is a person's.
+        return change.after is not None and change.after.approved != getattr(change.before, "approved", "")
     before: CustomRecord[Any] | None = change.before
     after: CustomRecord[Any] | None = change.after
     if before is None or after is None:

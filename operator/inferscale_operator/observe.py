@@ -111,12 +111,22 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         services=states,
         orphans=orphans,
         nodes=tuple(node for _, node in sorted(world.nodes.items())),
+        saved=_saved(world),
         pods=tuple(
             pod.state
             for _, pod in sorted(world.pods.items())
             if pod.state.requests or (pod.state.namespace, pod.state.deployment) in in_play
         ),
     )
+
+
+def _saved(world: World) -> float | None:
+    """As of the last tick of this process or, after a start, as the policy's status has it."""
+    if world.saved is not None:
+        return world.saved
+    record = world.policies.get(("", POLICY_NAME))
+    saved = record.status.get("savedTotal") if record is not None else None
+    return float(saved) if isinstance(saved, int | float) else None
 
 
 def _resources(records: Mapping[Key, CustomRecord[Any]]) -> tuple[Resource[Any], ...]:
@@ -230,6 +240,7 @@ def _service(
         load=load,
         deployment=deployment,
         allocation=allocation.status if allocation is not None else None,
+        approved=allocation.approved if allocation is not None else "",
     )
 
 

@@ -90,6 +90,16 @@ class OrphanPlan:
 
 
 @dataclass(frozen=True)
+class Savings:
+    """What is saved against the adopted states, all services together."""
+
+    total: float
+    """Since the first adoption; gaps are not credited."""
+    per_hour: float
+    """Now."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """A whole decision."""
 
@@ -98,6 +108,8 @@ class Plan:
     orphans: tuple[OrphanPlan, ...] = ()
     statuses: tuple[StatusPlan, ...] = ()
     """Of the cluster-scoped objects: profiles, classes, the policy."""
+    savings: Savings | None = None
+    """None: between two ticks, when nothing is counted."""
 
 
 PLAN = TypeAdapter(Plan)

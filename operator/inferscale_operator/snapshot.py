@@ -166,6 +166,8 @@ class DeploymentState:
     """`kind/name` of a controlling owner, such as a KServe object."""
     autoscaler: str | None = None
     """Name of a HorizontalPodAutoscaler (KEDA makes one too) that scales it."""
+    writers: Mapping[str, str] = field(default_factory=dict)
+    """Field manager other than ours that wrote last, by part: `replicas`, `template`."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ class ServiceState:
     deployment: DeploymentState | None = None
     allocation: InferenceAllocationStatus | None = None
     """What was recorded at earlier ticks."""
+    approved: str = ""
+    """Digest of the plan that somebody approves; empty: none."""
 
     @property
     def key(self) -> str:
@@ -209,6 +213,8 @@ class Snapshot:
     orphans: tuple[OrphanState, ...] = ()
     nodes: tuple[NodeState, ...] = ()
     pods: tuple[PodState, ...] = ()
+    saved: float | None = None
+    """What was saved up to the last tick, all services together; None: not known."""
 
 
 SNAPSHOT = TypeAdapter(Snapshot)

@@ -48,6 +48,7 @@ async def tick(app: App) -> Outcome:
     await asyncio.to_thread(_save, app, snapshot, plan)
     outcome = await asyncio.to_thread(act, app.client, plan, world, app.written)
     app.absorb(outcome)
+    app.saved = plan.savings.total if plan.savings is not None else app.saved
     app.last_tick = time.monotonic()
     return outcome
 

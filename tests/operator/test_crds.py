@@ -95,7 +95,7 @@ def test_the_reference_names_every_field() -> None:
     for line in (
         "| `spec.cost` | number | required | ≥ 0, ≤ 1000000 |",
         "| `spec.models[].percentile` | number |  | > 0, < 1 |",
-        '| `spec.mode` | string | `"Recommend"` | `Recommend` `Apply` `Paused` |',
+        '| `spec.mode` | string | `"Recommend"` | `Recommend` `Approve` `Apply` `Paused` |',
         "| `spec.variants` | map by `accelerator` |  | 0 to 64 items |",
         "- `spec.models[]`: percentile is of ttft and ttw: give one of them, or drop it.",
         "| RUNNER-UP (`-o wide`) | `.status.runnerUp` |",

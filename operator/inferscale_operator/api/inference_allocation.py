@@ -40,6 +40,36 @@ class CandidateStatus(Schema):
     """Predicted mean time to first token, ms."""
 
 
+class GateType(StrEnum):
+    """What can hold a change back that the optimiser wants."""
+
+    STABILIZATION = "Stabilization"
+    """A stabilization window."""
+    POLICY = "Policy"
+    """A scaling policy of `behavior`: so many replicas in so much time."""
+    COOL_DOWN = "CoolDown"
+    """The service has moved lately."""
+    BUDGET = "Budget"
+    """As many services as may move at once do."""
+    PAYBACK = "Payback"
+    """The move costs more than it saves in its time."""
+    APPROVAL = "Approval"
+    """Mode Approve: somebody has to agree."""
+    ROLLOUT_IN_PROGRESS = "RolloutInProgress"
+    """A rollout of somebody else's is under way."""
+
+
+class GateStatus(Schema):
+    """Something that holds a change back at this tick."""
+
+    type: GateType
+    """What it is."""
+    message: str
+    """What waits, for what, and how much of it is left."""
+    until: AwareDatetime | None = None
+    """When it opens at the earliest, where that is known."""
+
+
 class AllocationEntry(Schema):
     """What the service has and gets. One entry for now; one for each accelerator later."""
 
@@ -75,6 +105,8 @@ class AllocationEntry(Schema):
     """Observed mean inter-token latency, ms."""
     observed_ttft: float | None = None
     """Observed mean time to first token, ms."""
+    gates: Annotated[tuple[GateStatus, ...], Field(max_length=16)] = ()
+    """What holds back the change from what there is to the target."""
 
 
 class LoadStatus(Schema):
@@ -162,6 +194,101 @@ class FailedMove(Schema):
     """What was seen."""
 
 
+class AdoptedState(Schema):
+    """What a Deployment was when Inferscale was first allowed to patch it."""
+
+    time: AwareDatetime
+    """When that was."""
+    deployment: str
+    """Name of the Deployment."""
+    accelerator: str
+    """AcceleratorProfile that its pod template asked for."""
+    replicas: int
+    """Replicas that it asked for."""
+    max_batch: int | None = None
+    """Batch limit, where it is managed."""
+    cost: float
+    """Cost per hour of that: what later costs are compared with."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Node selector of its pod template."""
+
+
+class SavingsStatus(Schema):
+    """What was saved against the adopted state since then."""
+
+    total: float = 0.0
+    """Sum over the time that was credited of the adopted cost less the cost; negative: it cost more."""
+    per_hour: float = 0.0
+    """The adopted cost less the cost now, per hour."""
+    credited_seconds: float = 0.0
+    """Time that the total is made of; gaps are left out."""
+    as_of: AwareDatetime | None = None
+    """When it was last counted."""
+
+
+class PendingPlan(Schema):
+    """A change that waits for approval."""
+
+    digest: str
+    """What the annotation `inferscale.dev/approved` must say to approve exactly this."""
+    source: MoveSide = Field(alias="from")
+    """What serves now."""
+    to: MoveSide
+    """What would."""
+    since: AwareDatetime
+    """When exactly this was first wanted."""
+    saving: float
+    """Cost per hour that it saves; negative: it costs more."""
+    risk: str
+    """What it may cost besides, for people."""
+
+
+class WrittenState(Schema):
+    """What was last written to the Deployment: to tell when somebody else changes it back."""
+
+    deployment: str
+    """Uid of the Deployment."""
+    generation: int
+    """Its generation after the write."""
+    replicas: int
+    """Replicas that were asked for."""
+    accelerator: str
+    """AcceleratorProfile that the pod template asked for."""
+
+
+class RevertedField(StrEnum):
+    """Part of a Deployment that somebody else changed back."""
+
+    REPLICAS = "replicas"
+    TEMPLATE = "template"
+
+
+class RevertStatus(Schema):
+    """A change of somebody else's to what we had written."""
+
+    field: RevertedField
+    """What was changed."""
+    manager: str
+    """Who did it: the field manager on the Deployment."""
+    time: AwareDatetime
+    """When it was seen."""
+
+
+class ObjectivesStatus(Schema):
+    """The objectives that the decision was made for."""
+
+    priority: int
+    """1 = first … 100 = last."""
+    itl: float | None = None
+    """Mean inter-token latency, ms."""
+    ttft: float | None = None
+    """Time to first token, ms."""
+    ttw: float | None = None
+    """Wait, ms."""
+    tps: float | None = None
+    """Tokens per second."""
+
+
 class InferenceAllocationStatus(Schema):
     """What the service was given and why."""
 
@@ -191,6 +318,20 @@ class InferenceAllocationStatus(Schema):
     """The change of accelerator or batch that is under way."""
     failed_moves: Annotated[tuple[FailedMove, ...], Field(max_length=16)] = ()
     """Moves that were rolled back lately."""
+    objectives: ObjectivesStatus | None = None
+    """The objectives that the decision was made for."""
+    pending_plan: PendingPlan | None = None
+    """In mode Approve: what waits for approval."""
+    approved_plan: str | None = None
+    """Digest of the plan that was carried out last on somebody's approval."""
+    adopted: AdoptedState | None = None
+    """What the Deployment was when Inferscale was first allowed to patch it."""
+    savings: SavingsStatus | None = None
+    """What was saved against that."""
+    written: WrittenState | None = None
+    """What was last written to the Deployment."""
+    reverts: Annotated[tuple[RevertStatus, ...], Field(max_length=8)] = ()
+    """Changes of others to what we had written, lately."""
     last_decision: AwareDatetime | None = None
     """When the figures were last decided, with known load."""
 

@@ -18,6 +18,7 @@ class Mode(StrEnum):
     """What the operator may do."""
 
     RECOMMEND = "Recommend"
+    APPROVE = "Approve"
     APPLY = "Apply"
     PAUSED = "Paused"
 
@@ -143,7 +144,8 @@ class InferenceServiceSpec(RuledSchema):
     behavior: Behavior = Behavior()
     """How fast the service follows its recommendations; what is left out comes from the policy."""
     mode: Mode = Mode.RECOMMEND
-    """`Recommend` decides and reports and patches nothing, `Apply` patches, `Paused` does neither."""
+    """`Recommend` decides and reports and patches nothing; `Apply` patches; `Approve` patches too, while
+    changes of the pod template and fewer replicas wait for somebody's approval; `Paused` does neither."""
 
 
 class InferenceServiceStatus(Schema):

@@ -86,6 +86,15 @@ class MoveSettings(Schema):
     """How long a profile on which a move failed is left out for that service."""
 
 
+class OwnershipSettings(Schema):
+    """What is done when somebody else changes a Deployment back."""
+
+    revert_window_seconds: Annotated[StrictInt, Field(ge=1, le=86400)] = 1800
+    """Two changes back within this time are no accident."""
+    back_off_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 1800
+    """How long what was changed back twice is left to whoever did it; 0: not at all."""
+
+
 class OptimizerPolicySpec(Schema):
     """How the cluster is optimised."""
 
@@ -116,6 +125,8 @@ class OptimizerPolicySpec(Schema):
     """How Prometheus is asked."""
     moves: MoveSettings = MoveSettings()
     """How changes of accelerator are made."""
+    ownership: OwnershipSettings = OwnershipSettings()
+    """What is done when somebody else changes a Deployment back."""
 
 
 class OptimizerPolicyStatus(Schema):
@@ -127,6 +138,10 @@ class OptimizerPolicyStatus(Schema):
     """Cost per hour of what the services hold now."""
     target_cost: float | None = None
     """Cost per hour of the plan."""
+    saved_total: float | None = None
+    """What was saved against what the services were when they were adopted; gaps are not credited."""
+    saved_per_hour: float | None = None
+    """What is saved now against that, per hour."""
     services: int | None = None
     """Services that were decided."""
     unserved: int | None = None
@@ -173,6 +188,8 @@ OPTIMIZER_POLICY = Resource(
         Column("Tick", ".spec.tickSeconds", "integer", "Seconds between decisions."),
         Column("Cost/h", ".status.totalCost", "number", "Cost per hour of what the services hold now."),
         Column("Target-Cost/h", ".status.targetCost", "number", "Cost per hour of the plan."),
+        Column("Saved/h", ".status.savedPerHour", "number", "Saved per hour against the adopted state."),
+        Column("Saved", ".status.savedTotal", "number", "Saved since adoption.", wide=True),
         Column("Services", ".status.services", "integer", "Services that were decided."),
         Column("Unserved", ".status.unserved", "integer", "Services that cannot be served."),
         Column("Gap", ".status.gap", "number", "Distance from the best plan, a fraction.", wide=True),

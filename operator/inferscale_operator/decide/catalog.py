@@ -361,7 +361,7 @@ def guard(subject: Subject) -> Refusal | None:
 
 def applies(spec: InferenceServiceSpec) -> bool:
     """Whether the Deployment may be patched at all."""
-    return spec.mode is Mode.APPLY
+    return spec.mode in (Mode.APPLY, Mode.APPROVE)
 
 
 def _names(known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ _ALARMING = {
     "SLOAtRisk": ConditionStatus.TRUE,
 }
 # States that are meant, and no news.
-_EXPECTED_REASONS = frozenset({"Recommend", "Paused", "CheaperIsExhausted", "Starting"})
+_EXPECTED_REASONS = frozenset({"Recommend", "Paused", "CheaperIsExhausted", "Starting", "AwaitingApproval"})
 MESSAGE_LIMIT = 1024
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from inferscale_operator.api.inference_allocation import MoveSide, MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_allocation import (
+    GateStatus,
+    GateType,
+    MoveSide,
+    MoveStatus,
+    MoveStep,
+    Recommendation,
+)
 from inferscale_operator.api.inference_service import BatchMode, Mode
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import Stock, stocks
-from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine, guard
+from inferscale_operator.decide.approval import Approval, examine_approval, held_back, with_risks
+from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine
 from inferscale_operator.decide.findings import Figures, Outlook
 from inferscale_operator.decide.formulate import (
     Decided,
@@ -19,7 +27,9 @@ from inferscale_operator.decide.formulate import (
     needed_replicas,
     rate_per_replica,
 )
+from inferscale_operator.decide.ownership import refusal, template_refusal
 from inferscale_operator.decide.plausibility import with_doubts
+from inferscale_operator.decide.records import with_records
 from inferscale_operator.decide.report import (
     decided_plan,
     held_plan,
@@ -29,6 +39,7 @@ from inferscale_operator.decide.report import (
     refused_plan,
     unguided_plan,
 )
+from inferscale_operator.decide.savings import savings
 from inferscale_operator.decide.stabilization import Stabilized, record, stabilize
 from inferscale_operator.decide.statuses import cluster_statuses
 from inferscale_operator.decide.step import Grant, Intent, grants
@@ -50,11 +61,15 @@ def decide(snapshot: Snapshot) -> Plan:
         _service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
         for state in sorted(snapshot.services, key=lambda s: s.key)
     )
+    saved = savings(snapshot, services)
     return Plan(
         time=snapshot.time,
         services=services,
         orphans=_orphans(snapshot),
-        statuses=cluster_statuses(snapshot, entries, accelerators, services, result, subjects, outlooks),
+        statuses=cluster_statuses(
+            snapshot, entries, accelerators, services, result, subjects, outlooks, saved
+        ),
+        savings=saved,
     )
 
 
@@ -83,13 +98,24 @@ def _outlooks(
     snapshot: Snapshot, entries: Catalog, subjects: Mapping[str, Subject], accelerators: Mapping[str, Stock]
 ) -> tuple[dict[str, Outlook], Result | None]:
     """Targets, windows and the step, for the services that were decided, and the solver's whole answer."""
-    guards = {key: guard(s) for key, s in subjects.items() if applies(s.spec)}
+    guards = {key: refusal(s, snapshot) for key, s in subjects.items() if applies(s.spec)}
     patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
     intents = {key: _intent(subjects[key], decision, snapshot) for key, decision in decisions.items()}
+    approvals = {
+        key: approval
+        for key, intent in intents.items()
+        if (approval := examine_approval(intent.intent, snapshot)) is not None
+    }
+    approvals = with_risks(approvals, target.problem, subjects)
+    waiting = {key for key, approval in approvals.items() if approval.holds}
     given = grants(
-        [intent.intent for key, intent in intents.items() if key in target.decisions],
+        [
+            held_back(intent.intent) if key in waiting else intent.intent
+            for key, intent in intents.items()
+            if key in target.decisions
+        ],
         accelerators,
         list(subjects.values()),
     )
@@ -98,6 +124,11 @@ def _outlooks(
     figures = _figures(target, {k: step[k] for k in target.decisions}, subjects) | _figures(
         advice, {k: step[k] for k in advice.decisions if k not in target.decisions}, subjects
     )
+    insisted = {
+        key: found
+        for key in target.decisions
+        if (found := template_refusal(subjects[key], snapshot)) is not None
+    }
     outlooks = {
         key: Outlook(
             decision=decision,
@@ -105,10 +136,23 @@ def _outlooks(
             history=intents[key].history,
             grant=step[key],
             figures=figures[key],
+            gates=_gates(intents[key].intent, approvals.get(key)),
+            approval=approvals.get(key),
+            template_refusal=insisted.get(key),
         )
         for key, decision in decisions.items()
     }
     return outlooks, advice.result
+
+
+def _gates(intent: Intent, approval: Approval | None) -> tuple[GateStatus, ...]:
+    """What holds back the change from what a service has to its target."""
+    gates = []
+    if intent.stabilized.held:
+        gates.append(GateStatus(type=GateType.STABILIZATION, message=intent.stabilized.held))
+    if approval is not None and approval.holds:
+        gates.append(approval.gate)
+    return tuple(gates)
 
 
 @dataclass(frozen=True)
@@ -162,7 +206,9 @@ def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabili
         # Set along with a change of accelerator; alone only where the solver had to change it.
         same = allocation.profile == holding.accelerator
         stays = same and (
-            holding.max_batch is None or subject.failed_lately(holding.accelerator, snapshot) is not None
+            holding.max_batch is None
+            or subject.failed_lately(holding.accelerator, snapshot) is not None
+            or template_refusal(subject, snapshot) is not None
         )
         batch = holding.max_batch if stays else allocation.max_batch
     return Stabilized(allocation.profile, allocation.replicas, batch)
@@ -196,6 +242,12 @@ def _figures(
 def _service_plan(
     state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
 ) -> ServicePlan:
+    return with_records(_decided(state, found, outlook, snapshot), state, found, outlook, snapshot)
+
+
+def _decided(
+    state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
+) -> ServicePlan:
     move = state.allocation.move if state.allocation is not None else None
     if isinstance(found, Refusal):
         return (
@@ -208,8 +260,8 @@ def _service_plan(
     if found.spec.mode is Mode.PAUSED:
         return paused_plan(found, snapshot)
     if outlook is None:
-        refusal = guard(found) if applies(found.spec) else None
-        return held_plan(found, refusal, _up_to_least(found, refusal), snapshot)
+        refused = refusal(found, snapshot) if applies(found.spec) else None
+        return held_plan(found, refused, _up_to_least(found, refused), snapshot)
     if not applies(found.spec) or not outlook.grant.move:
         return decided_plan(found, outlook, _scaling(found, outlook.grant), None, snapshot)
     begun = _begin_move(found, outlook.grant, snapshot)
@@ -217,10 +269,10 @@ def _service_plan(
     return decided_plan(found, outlook, advanced.patch, advanced.move, snapshot)
 
 
-def _up_to_least(subject: Subject, refusal: Refusal | None) -> DeploymentPatch | None:
+def _up_to_least(subject: Subject, refused: Refusal | None) -> DeploymentPatch | None:
     """A service whose load is not known loses nothing, and has its minReplicas all the same."""
     least, here = subject.spec.min_replicas, subject.holding
-    if refusal is not None or here.replicas >= least:
+    if refused is not None or here.replicas >= least:
         return None
     return _scaling(subject, Grant(here.accelerator, least, here.max_batch))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inferscale_operator.api.inference_allocation import MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_allocation import GateStatus, MoveStatus, MoveStep, Recommendation
 from inferscale_operator.api.inference_service import Mode
+from inferscale_operator.decide.approval import Approval
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.conditions import Finding, false, true, unknown
 from inferscale_operator.decide.formulate import served
@@ -42,6 +43,12 @@ class Outlook:
     history: tuple[Recommendation, ...]
     grant: Grant
     figures: Figures
+    gates: tuple[GateStatus, ...] = ()
+    """What holds back the change to the target."""
+    approval: Approval | None = None
+    """In mode Approve: the change that needs approval."""
+    template_refusal: Refusal | None = None
+    """Why the pod template is left alone though replicas are not."""
 
 
 def decided_findings(
@@ -184,6 +191,10 @@ def _applied(
         return true("Moving", move_message(move))
     if patch is not None:
         return true("Scaled", patch.summary)
+    if outlook.approval is not None and outlook.approval.holds:
+        return false(outlook.approval.reason, outlook.approval.message)
+    if outlook.template_refusal is not None:
+        return false(outlook.template_refusal.reason, outlook.template_refusal.message)
     if outlook.intent.stabilized.held:
         return true("Stabilizing", outlook.intent.stabilized.held)
     return true("UpToDate")

@@ -12,6 +12,7 @@ from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.decide import limits
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject
+from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.snapshot import LoadState, Snapshot
 from inferscale_solver import (
     CurrentAllocation,
@@ -178,6 +179,10 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
     managed = spec.batch.mode is BatchMode.MANAGED
     least = least_replicas(subject, required_rate(load, subject.targets.tps))
     excluded = subject.excluded(snapshot)
+    insisted = template_refusal(subject, snapshot)
+    if insisted is not None:
+        others = subject.performances.keys() - {subject.accelerator}
+        excluded |= dict.fromkeys(sorted(others), f"{insisted.reason}: {insisted.message}")
     return Service(
         name=subject.key,
         service_class=spec.service_class,

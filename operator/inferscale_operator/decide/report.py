@@ -11,6 +11,8 @@ from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
     CandidateStatus,
     FailedMove,
+    GateStatus,
+    GateType,
     InferenceAllocationStatus,
     LoadStatus,
     MoveStatus,
@@ -19,6 +21,7 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import recognise
+from inferscale_operator.decide.approval import approval_events
 from inferscale_operator.decide.catalog import Refusal, Subject
 from inferscale_operator.decide.conditions import Finding, conditions, events
 from inferscale_operator.decide.findings import (
@@ -71,6 +74,7 @@ def decided_plan(
             "target_replicas": target.replicas,
             "max_batch": figures.granted.max_batch or None,
             "cost": subject.cost(outlook.grant.accelerator, outlook.grant.replicas),
+            "gates": outlook.gates,
             **_predicted(figures.granted),
         }
     )
@@ -116,6 +120,9 @@ def held_plan(
         cause = replace(blind, reason=LOAD_REASONS[load.state])
     message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"
     entry = _held_entry(subject)
+    if refusal is not None and refusal.reason == GateType.ROLLOUT_IN_PROGRESS:
+        gate = GateStatus(type=GateType.ROLLOUT_IN_PROGRESS, message=refusal.message)
+        entry = entry.model_copy(update={"gates": (gate,)})
     said: tuple[EventNote, ...] = ()
     if patch is not None:
         entry = entry.model_copy(update={"desired_replicas": subject.spec.min_replicas})
@@ -365,6 +372,10 @@ def _why(
         way = "ScalingUp" if grant.replicas > subject.deployment.replicas else "ScalingDown"
         passed = "; a higher priority needs the accelerators" if grant.donated else ""
         return way, f"{patch.summary}{passed}; {decision.reason}"
+    if outlook.approval is not None and outlook.approval.holds:
+        return outlook.approval.reason, f"{outlook.approval.message}; {decision.reason}"
+    if outlook.template_refusal is not None:
+        return outlook.template_refusal.reason, f"{outlook.template_refusal.message}; {decision.reason}"
     if outlook.intent.stabilized.held:
         return "Stabilizing", f"{outlook.intent.stabilized.held}; {decision.reason}"
     if not served(decision):
@@ -378,14 +389,16 @@ def _why(
 def _changes(
     subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
 ) -> tuple[EventNote, ...]:
+    waiting = approval_events(subject, outlook.approval)
     if patch is None:
-        return ()
+        return waiting
     if move is not None:
         message = f"{move_message(move)}: {outlook.decision.reason}"
         return (EventNote(EventType.NORMAL, "MoveStarted", message),)
     up = outlook.grant.replicas > subject.deployment.replicas
     passed = ", since a higher priority needs the accelerators" if outlook.grant.donated else ""
     return (
+        *waiting,
         EventNote(
             EventType.NORMAL,
             "ScaledUp" if up else "ScaledDown",

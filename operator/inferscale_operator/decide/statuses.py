@@ -18,7 +18,7 @@ from inferscale_operator.decide.catalog import Catalog, Subject, unknown_referen
 from inferscale_operator.decide.conditions import Finding, conditions, cut, events, false, true
 from inferscale_operator.decide.findings import Outlook, shed_reason
 from inferscale_operator.decide.limits import counts, destination
-from inferscale_operator.plan import ObjectRef, ServicePlan, StatusPlan
+from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, StatusPlan
 from inferscale_operator.snapshot import Resource, Snapshot
 from inferscale_solver import Outcome, Result
 
@@ -33,6 +33,7 @@ def cluster_statuses(
     result: Result | None,
     subjects: Mapping[str, Subject],
     outlooks: Mapping[str, Outlook],
+    saved: Savings,
 ) -> tuple[StatusPlan, ...]:
     """The status of every profile and class, and of the policy."""
     plans = []
@@ -77,7 +78,7 @@ def cluster_statuses(
         if policy.name == POLICY_NAME:
             error = _policy_error(policy, entries)
             finding = _validity(error, "InForce", "Invalid" if policy.spec is None else "TypeNotFound")
-            quality = _totals(snapshot, services) | _quality(result)
+            quality = _totals(snapshot, services) | _quality(result) | _saved(saved)
             limits = {**_shed(subjects, outlooks), "quotas": _quotas(snapshot, subjects, outlooks)}
             plans.append(
                 _status("OptimizerPolicy", policy, OptimizerPolicyStatus, quality | limits, finding, snapshot)
@@ -137,6 +138,10 @@ def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, An
         "services": len(services),
         "unserved": sum(_unserved(plan) for plan in services),
     }
+
+
+def _saved(saved: Savings) -> dict[str, Any]:
+    return {"saved_total": round(saved.total, 2), "saved_per_hour": round(saved.per_hour, 2)}
 
 
 def _quality(result: Result | None) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from inferscale_operator.api.base import GROUP, Condition
-from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.base import FIELD_MANAGER, GROUP, Condition
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus, RevertedField
 from inferscale_operator.snapshot import DeploymentState, NodeState, PodState, ReplicaSetState, Resource
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ Raw = Mapping[str, Any]
 HASH_LABEL = "pod-template-hash"
 DEPLOYMENT_ANNOTATION = f"{GROUP}/deployment"
 """On an InferenceAllocation while a move is recorded in it: the Deployment that the move changes."""
+APPROVED_ANNOTATION = f"{GROUP}/approved"
+"""On an InferenceAllocation: the digest of the plan that somebody approves."""
 REVISION = "deployment.kubernetes.io/revision"
 SHOWN_ERRORS = 3
 BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
@@ -61,6 +63,8 @@ class AllocationRecord:
     """None: never written, or not to be read."""
     raw_status: Mapping[str, Any] = field(default_factory=dict)
     """As it is on the API server."""
+    approved: str = ""
+    """Digest of the plan that somebody approves, from our annotation; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def parse_allocation(raw: Raw) -> AllocationRecord:
         deleting="deletionTimestamp" in meta,
         status=status,
         raw_status=raw_status,
+        approved=meta.get("annotations", {}).get(APPROVED_ANNOTATION, ""),
     )
 
 
@@ -250,6 +255,7 @@ def parse_deployment(raw: Raw) -> DeploymentState:
         strategy=spec.get("strategy", {}),
         pod_spec=_pod_spec(spec["template"].get("spec") or {}),
         controller=f"{owner['kind']}/{owner['name']}" if owner is not None else None,
+        writers=_writers(meta),
     )
 
 
@@ -298,6 +304,28 @@ def _deployment_of(meta: Raw) -> str | None:
         return None
     name: str = owner["name"]
     return name.removesuffix(f"-{template}") if name.endswith(f"-{template}") else None
+
+
+def _writers(meta: Raw) -> dict[str, str]:
+    """Who but us owns the replicas and the placement of the pods: the last one to write each.
+
+    Returns:
+        Field managers by part; a part that nobody else owns is left out.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for entry in meta.get("managedFields", ()):
+        if entry.get("manager") == FIELD_MANAGER or entry.get("subresource") == "status":
+            continue
+        spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        pods = (spec.get("f:template") or {}).get("f:spec") or {}
+        written = (entry.get("time", ""), entry.get("manager", ""))
+        for part, owns in (
+            (RevertedField.REPLICAS.value, "f:replicas" in spec),
+            (RevertedField.TEMPLATE.value, "f:nodeSelector" in pods),
+        ):
+            if owns:
+                found[part] = max(found.get(part, written), written)
+    return {part: manager for part, (_, manager) in sorted(found.items())}
 
 
 def _revision(meta: Raw) -> int:

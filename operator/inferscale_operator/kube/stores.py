@@ -125,6 +125,8 @@ class World:
     deployments: Mapping[Key, DeploymentState] = field(default_factory=dict)
     replica_sets: Mapping[Key, parse.ReplicaSetRecord] = field(default_factory=dict)
     autoscalers: Mapping[Key, parse.AutoscalerRecord] = field(default_factory=dict)
+    saved: float | None = None
+    """What was saved up to the last tick of this process; None: it has not ticked."""
 
     @property
     def moving(self) -> bool:

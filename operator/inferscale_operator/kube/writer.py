@@ -50,13 +50,15 @@ FIGURES = frozenset(
         "targetCost",
         "candidates",
         "runnerUp",
+        "risk",
+        "savedPerHour",
         # Follows the token lengths; one that is set comes with a move, whose record is written at once.
         "maxBatch",
         # A sentence tells the figures; the one word beside it tells whether the matter changed.
         "message",
     }
 )
-TIMES = frozenset({"lastDecision", "lastTick", "observedAt", "history"})
+TIMES = frozenset({"lastDecision", "lastTick", "observedAt", "history", "until", "savings", "savedTotal"})
 
 EVENT_MESSAGE_LIMIT = 1024
 """Bytes of an event's message that the API server takes."""
