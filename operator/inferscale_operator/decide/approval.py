@@ -83,6 +83,13 @@ def held_back(intent: Intent) -> Intent:
     return replace(intent, target=hold, stabilized=hold)
 
 
+def within_approval(intent: Intent) -> Intent:
+    """A service of which a higher priority takes nothing in mode Approve but what may be done anyway."""
+    if intent.subject.spec.mode is not Mode.APPROVE:
+        return intent
+    return replace(intent, target=intent.stabilized)
+
+
 def with_risks(
     approvals: Mapping[str, Approval], problem: Problem | None, subjects: Mapping[str, Subject]
 ) -> dict[str, Approval]:

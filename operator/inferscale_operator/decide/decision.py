@@ -16,7 +16,13 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.api.inference_service import BatchMode, Mode
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import Stock, stocks
-from inferscale_operator.decide.approval import Approval, examine_approval, held_back, with_risks
+from inferscale_operator.decide.approval import (
+    Approval,
+    examine_approval,
+    held_back,
+    with_risks,
+    within_approval,
+)
 from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine
 from inferscale_operator.decide.findings import Figures, Outlook
 from inferscale_operator.decide.formulate import (
@@ -112,7 +118,7 @@ def _outlooks(
     waiting = {key for key, approval in approvals.items() if approval.holds}
     given = grants(
         [
-            held_back(intent.intent) if key in waiting else intent.intent
+            held_back(intent.intent) if key in waiting else within_approval(intent.intent)
             for key, intent in intents.items()
             if key in target.decisions
         ],
