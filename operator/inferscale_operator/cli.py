@@ -1,4 +1,4 @@
-"""The command line: run the operator, or make a recorded decision again."""
+"""The command line: run the operator, and the commands for people."""
 
 from __future__ import annotations
 
@@ -6,32 +6,26 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import kopf
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from inferscale_operator.application import make_app, serve
 from inferscale_operator.commands.analyze import analyze
+from inferscale_operator.commands.approve import approve
 from inferscale_operator.commands.estimate import estimate
+from inferscale_operator.commands.explain import explain
 from inferscale_operator.commands.fit import fit
 from inferscale_operator.commands.plan import plan as plan_command
-from inferscale_operator.decide import decide
+from inferscale_operator.commands.replay import replay
+from inferscale_operator.commands.snapshot import snapshot
 from inferscale_operator.errors import UsageError
-from inferscale_operator.plan import Plan, ServicePlan, dump_plan
-from inferscale_operator.recorder import plan_of
 from inferscale_operator.settings import ENV_PREFIX, LogFormat, LogLevel, Settings, make_settings
-from inferscale_operator.snapshot import Snapshot, load_snapshot
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 USAGE = 2
-DIFFERENT = 1
-PIPED_WIDTH = 120
 
 
 @click.group(context_settings={"auto_envvar_prefix": ENV_PREFIX, "help_option_names": ["-h", "--help"]})
@@ -78,36 +72,14 @@ def run(**options: Any) -> None:
     asyncio.run(serve(make_app(settings)))
 
 
-@commands.command()
-@click.argument("snapshot", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Form."
-)
-def replay(snapshot: Path, output: str) -> None:
-    """Make the decision of a recorded SNAPSHOT again.
-
-    Says whether it is the same as the recorded plan when that lies beside; exits with 1 when it is not.
-    """
-    plan = decide(_read(snapshot))
-    made = dump_plan(plan)
-    if output == "json":
-        sys.stdout.buffer.write(made)
-    else:
-        width = None if sys.stdout.isatty() else PIPED_WIDTH
-        Console(width=width, markup=False, emoji=False).print(table(plan))
-    recorded = plan_of(snapshot)
-    if not recorded.exists() or recorded == snapshot:
-        return
-    same = recorded.read_bytes() == made
-    click.echo(f"{'The same as' if same else 'Not the same as'} {recorded}", err=True)
-    if not same:
-        sys.exit(DIFFERENT)
-
-
 commands.add_command(analyze)
 commands.add_command(estimate)
 commands.add_command(fit)
 commands.add_command(plan_command)
+commands.add_command(approve)
+commands.add_command(explain)
+commands.add_command(replay)
+commands.add_command(snapshot)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -120,58 +92,6 @@ def configure_logging(settings: Settings) -> None:
     if settings.log_level is not LogLevel.DEBUG:
         for name in ("kopf", "aiohttp", "urllib3"):
             logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def table(plan: Plan) -> Table:
-    """The services of a plan: what they have and get, what it costs an hour, and why."""
-    result = Table(title=f"Plan as of {plan.time:%Y-%m-%d %H:%M:%S %Z}")
-    result.add_column("Service", no_wrap=True)
-    result.add_column("Accelerator", no_wrap=True)
-    for column in ("Replicas", "Batch", "Cost/h", "ITL", "TTFT"):
-        result.add_column(column, justify="right")
-    result.add_column("Reason")
-    for service in plan.services:
-        result.add_row(*_row(service))
-    cost = sum(entry.cost or 0.0 for service in plan.services for entry in service.allocation.allocations)
-    result.caption = f"Cost per hour: {cost:.2f}"
-    return result
-
-
-def _row(service: ServicePlan) -> list[str]:
-    status = service.allocation
-    if not status.allocations:
-        return [service.key, *["-"] * 6, status.reason]
-    entry = status.allocations[0]
-    return [
-        service.key,
-        _step(entry.current_accelerator or "?", entry.accelerator),
-        _step(str(entry.current_replicas), str(entry.desired_replicas)),
-        _figure(entry.max_batch, 0),
-        _figure(entry.cost, 2),
-        _figure(entry.predicted_itl, 1),
-        _figure(entry.predicted_ttft, 1),
-        status.reason,
-    ]
-
-
-def _step(now: str, wanted: str) -> str:
-    return wanted if now == wanted else f"{now} → {wanted}"
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _read(path: Path) -> Snapshot:
-    try:
-        return load_snapshot(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(
-            f"{path} is no recorded snapshot: {where}: {first['msg']}. "
-            "Give a file that `inferscale run --record FOLDER` wrote (….snapshot.json)."
-        ) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

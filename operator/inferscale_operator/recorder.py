@@ -19,10 +19,14 @@ class Recorder:
     """A folder with the newest snapshots, each with the plan that was made from it."""
 
     folder: Path
-    keep: int
+    keep: int | None
+    """How many are kept; None: all."""
 
-    def prepare(self) -> None:
+    def prepare(self, option: str = "--record") -> None:
         """Make the folder.
+
+        Args:
+            option: What the folder was given as.
 
         Raises:
             UsageError: it cannot be made or written to.
@@ -31,23 +35,29 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"--record {self.folder}: {error.strerror}. Give a folder that can be made."
+                f"{option} {self.folder}: {error.strerror}. Give a folder that can be made."
             ) from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise UsageError(f"--record {self.folder}: it cannot be written to. Give a folder that can.")
+            raise UsageError(f"{option} {self.folder}: it cannot be written to. Give a folder that can.")
 
-    def save(self, snapshot: Snapshot, plan: Plan) -> None:
+    def save(self, snapshot: Snapshot, plan: Plan) -> Path:
         """Save both under the time of the snapshot, and remove what is too many.
+
+        Returns:
+            The file of the snapshot.
 
         Raises:
             OSError: the disk is full, or the folder went away.
         """
         stem = snapshot.time.strftime("%Y%m%dT%H%M%S.%fZ")
-        (self.folder / (stem + SNAPSHOT_SUFFIX)).write_bytes(dump_snapshot(snapshot))
+        saved = self.folder / (stem + SNAPSHOT_SUFFIX)
+        saved.write_bytes(dump_snapshot(snapshot))
         (self.folder / (stem + PLAN_SUFFIX)).write_bytes(dump_plan(plan))
-        for path in sorted(self.folder.glob(f"*{SNAPSHOT_SUFFIX}"))[: -self.keep]:
-            path.unlink(missing_ok=True)
-            plan_of(path).unlink(missing_ok=True)
+        if self.keep is not None:
+            for path in sorted(self.folder.glob(f"*{SNAPSHOT_SUFFIX}"))[: -self.keep]:
+                path.unlink(missing_ok=True)
+                plan_of(path).unlink(missing_ok=True)
+        return saved
 
 
 def plan_of(snapshot: Path) -> Path:

@@ -152,14 +152,18 @@ def _plan(subject: Subject, wanted: Stabilized, snapshot: Snapshot) -> PendingPl
 
 
 def _risk(subject: Subject, plan: PendingPlan, allocation: Allocation) -> str:
+    template = (plan.source.accelerator, plan.source.max_batch) != (plan.to.accelerator, plan.to.max_batch)
+    how = "every replica is started anew" if template else "replicas are removed"
+    if not subject.state.load.arrival_rate:
+        return f"{how}; there is no load now"
+    if allocation.itl is None or allocation.ttft is None:
+        return f"{how}; predicted at this load: more than it can serve"
     targets = subject.targets
-    predicted = [
-        f"{name} {value:.1f} ms of {limit:.1f}" if limit is not None else f"{name} {value:.1f} ms"
+    latency = ", ".join(
+        f"{name} {value:.1f} ms" + (f" of {limit:.1f}" if limit is not None else "")
         for name, value, limit in (
             ("ITL", allocation.itl, targets.itl),
             ("TTFT", allocation.ttft, targets.ttft),
         )
-    ]
-    template = (plan.source.accelerator, plan.source.max_batch) != (plan.to.accelerator, plan.to.max_batch)
-    how = "every replica is started anew" if template else "replicas are removed"
-    return f"{how}; predicted at this load: {', '.join(predicted)}, {allocation.utilization:.0%} in use"
+    )
+    return f"{how}; predicted at this load: {latency}"

@@ -113,6 +113,14 @@ class Client:
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         return self._request("GET", kind.path(), {"resourceVersion": "0"}, {"Accept": accept})
 
+    def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
+        """An object.
+
+        Raises:
+            ApiError: it is not there, it was refused or there was no answer.
+        """
+        return self._request("GET", kind.path(namespace, name), {}, {})
+
     def create(self, kind: Kind, namespace: str | None, body: Raw) -> dict[str, Any]:
         """Create an object and return it.
 
