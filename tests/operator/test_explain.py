@@ -66,7 +66,8 @@ class Server:
             raise ApiError(404, "NotFound", "not found")
         return self.ours if kind is INFERENCE_ALLOCATION else self.person
 
-    def patch(self, kind: Kind, namespace: str, name: str, body: Any, patch_type: Any) -> dict[str, Any]:
+    def patch(self, *request: Any) -> dict[str, Any]:
+        body = request[3]
         self.before_patch()
         for operation in body:
             if operation["op"] == "test":
@@ -83,7 +84,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     made = Server()
     for module in (explain, approve):
-        monkeypatch.setattr(module, "connect", lambda kubeconfig, context: made)
+        monkeypatch.setattr(module, "connect", lambda *_: made)
     return made
 
 
@@ -95,8 +96,9 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
     return told.out if code == 0 else told.err
 
 
+@pytest.mark.usefixtures("server")
 def test_a_page_has_inputs_what_was_chosen_what_lost_and_what_holds_it_back(
-    server: Server, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = call(capsys, "explain", "prod/llama")
     for text in (
@@ -116,7 +118,8 @@ def test_a_page_has_inputs_what_was_chosen_what_lost_and_what_holds_it_back(
         assert text in page, text
 
 
-def test_the_same_is_to_be_had_for_machines(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("server")
+def test_the_same_is_to_be_had_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     known = json.loads(call(capsys, "explain", "llama", "-n", "prod", "-o", "json"))
     assert known["service"] == "prod/llama"
     assert known["allocation"]["objectives"] == {"priority": 1, "ttft": 3_600_000.0}
@@ -138,6 +141,7 @@ def test_what_a_person_wrote_is_no_markup(server: Server, capsys: pytest.Capture
     assert "[bold]not[/] [red" in call(capsys, "explain", "prod/llama")
 
 
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,7 +154,7 @@ def test_what_a_person_wrote_is_no_markup(server: Server, capsys: pytest.Capture
     ],
 )
 def test_a_service_that_is_not_there_is_told(
-    server: Server, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in call(capsys, *arguments, code=2)
 

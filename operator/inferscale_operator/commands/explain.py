@@ -89,8 +89,8 @@ def _parts(known: Raw) -> Iterator[RenderableType]:
     yield from _conditions(known["conditions"])
 
 
-def _allocation(entry: Raw) -> Table:
-    table = _table("Allocation", "", "accelerator", "replicas", "cost/h")
+def _allocation(entry: Raw) -> Group:
+    table = _table("", "accelerator", "replicas", "cost/h")
     table.add_row(
         "now",
         _text(entry.get("currentAccelerator")),
@@ -107,14 +107,14 @@ def _allocation(entry: Raw) -> Table:
     return table
 
 
-def _latency(status: Raw, entry: Raw) -> Table:
+def _latency(status: Raw, entry: Raw) -> Group:
     load, objectives = status.get("load") or {}, status.get("objectives") or {}
     title = (
         f"Load: {_number(load.get('arrivalRate'), 1)} requests/min of {_number(load.get('inputTokens'), 0)} +"
         f" {_number(load.get('outputTokens'), 0)} tokens ({_text(load.get('state'))},"
         f" {_text(load.get('observedAt'))})"
     )
-    table = _table(title, "ms", "objective", "predicted", "observed")
+    table = _table("ms", "objective", "predicted", "observed")
     for name, key in (("ITL", "Itl"), ("TTFT", "Ttft")):
         table.add_row(
             name,
@@ -123,22 +123,13 @@ def _latency(status: Raw, entry: Raw) -> Table:
             _number(entry.get(f"observed{key}"), 1),
         )
     table.add_row("wait", _number(objectives.get("ttw"), 1), _number(entry.get("predictedWait"), 1), NONE)
-    return table
+    return _titled(title, table)
 
 
-def _candidates(status: Raw) -> Table:
+def _candidates(status: Raw) -> Group:
     bound = f"; bound by {status['binding']}" if status.get("binding") else ""
     runner_up = f"; runner-up {status['runnerUp']}" if status.get("runnerUp") else ""
-    table = _table(
-        f"Candidates{bound}{runner_up}",
-        "accelerator",
-        "replicas",
-        "batch",
-        "cost/h",
-        "ITL",
-        "TTFT",
-        "outcome",
-    )
+    table = _table("accelerator", "replicas", "batch", "cost/h", "ITL", "TTFT", "outcome")
     table.columns[-1].justify = "left"
     for c in status["candidates"]:
         table.add_row(
@@ -150,7 +141,7 @@ def _candidates(status: Raw) -> Table:
             _number(c.get("ttft"), 1),
             f"{_text(c.get('outcome'))}: {_text(c.get('message'))}",
         )
-    return table
+    return _titled(f"Candidates{bound}{runner_up}", table)
 
 
 def _lists(status: Raw, entry: Raw) -> Iterator[RenderableType]:
@@ -201,8 +192,12 @@ def _list(title: str, lines: Iterable[str]) -> Iterator[RenderableType]:
         yield from (Text(f"  {line}") for line in shown)
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title, style="bold"), table)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table()
     table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, justify="right")
