@@ -23,6 +23,7 @@ from inferscale_operator.kube.stores import Change, Raw, Stores, World
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
 from inferscale_operator.recorder import Recorder
 from inferscale_operator.settings import Settings
+from inferscale_operator.snapshot import NodeState
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ class App:
         if kind.custom and not _of_a_person(kind, change):
             return
         self.specs_changed |= (
-            kind.custom or kind is NODE or (kind is DEPLOYMENT and self._awaited(raw, change))
+            kind.custom
+            or (kind is NODE and _has_accelerators(change))
+            or (kind is DEPLOYMENT and self._awaited(raw, change))
         )
         self.changed.set()
 
@@ -179,7 +182,7 @@ async def fill(app: App) -> None:
     logger.info(
         "%d services, %d nodes with accelerators, %d pods",
         len(world.services),
-        len(world.nodes),
+        sum(any(node.allocatable.values()) for node in world.nodes.values()),
         len(world.pods),
     )
 
@@ -203,6 +206,11 @@ async def reconcile(app: App) -> None:
             if gone:
                 logger.info("%d %s went away unnoticed", len(gone), kind.plural)
                 app.changed.set()
+
+
+def _has_accelerators(change: Change[NodeState]) -> bool:
+    """Whether a node that came, went or changed has accelerators, or had."""
+    return any(any(node.allocatable.values()) for node in (change.before, change.after) if node is not None)
 
 
 def _of_a_person(kind: Kind, change: Change[Any]) -> bool:

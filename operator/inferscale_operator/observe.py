@@ -20,6 +20,7 @@ from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import (
     DeploymentState,
     LoadState,
+    NodeState,
     ObservedLoad,
     OrphanState,
     ReplicaSetState,
@@ -110,13 +111,24 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         policies=_resources(world.policies),
         services=states,
         orphans=orphans,
-        nodes=tuple(node for _, node in sorted(world.nodes.items())),
+        nodes=_nodes(world),
         saved=_saved(world),
         pods=tuple(
             pod.state
             for _, pod in sorted(world.pods.items())
             if pod.state.requests or (pod.state.namespace, pod.state.deployment) in in_play
         ),
+    )
+
+
+def _nodes(world: World) -> tuple[NodeState, ...]:
+    """Nodes with accelerators, and those that a profile selects."""
+    specs = [record.resource.spec for record in world.accelerator_profiles.values()]
+    selectors = [spec.node_selector.items() for spec in specs if spec is not None]
+    return tuple(
+        node
+        for _, node in sorted(world.nodes.items())
+        if any(node.allocatable.values()) or any(each <= node.labels.items() for each in selectors)
     )
 
 

@@ -102,8 +102,18 @@ class ObservedLoad:
 
 
 @dataclass(frozen=True)
+class TaintState:
+    """A taint that keeps pods away from a node."""
+
+    key: str
+    effect: str
+    """`NoSchedule` or `NoExecute`."""
+    value: str = ""
+
+
+@dataclass(frozen=True)
 class NodeState:
-    """A node with accelerators."""
+    """A node that has accelerators, or should by its labels."""
 
     name: str
     labels: Mapping[str, str]
@@ -111,6 +121,10 @@ class NodeState:
     """Extended resources only (`nvidia.com/gpu`)."""
     usable: bool
     """Ready and schedulable."""
+    taints: tuple[TaintState, ...] = ()
+    """Those that pods need a toleration for."""
+    cordoned: bool = False
+    """Not schedulable."""
 
 
 @dataclass(frozen=True)

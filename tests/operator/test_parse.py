@@ -17,6 +17,7 @@ from inferscale_operator.kube.parse import (
     parse_replica_set,
     pod_requests,
 )
+from inferscale_operator.snapshot import TaintState
 
 
 def test_a_custom_resource_keeps_its_spec_and_conditions() -> None:
@@ -92,14 +93,36 @@ def test_a_node_counts_its_extended_resources_only() -> None:
     "raw", [objects.node(ready="False"), objects.node(ready="Unknown"), objects.node(unschedulable=True)]
 )
 def test_a_node_that_is_not_ready_or_cordoned_is_not_usable(raw: objects.Object) -> None:
-    state = parse_node(raw)
-    assert state is not None
-    assert not state.usable
+    assert not parse_node(raw).usable
 
 
-def test_a_node_without_accelerators_is_of_no_interest() -> None:
-    assert parse_node(objects.node(**{"nvidia.com/gpu": "0"})) is None
-    assert parse_node(objects.node(cpu="4")) is None
+def test_a_node_without_accelerators_has_none() -> None:
+    assert not any(parse_node(objects.node(**{"nvidia.com/gpu": "0"})).allocatable.values())
+    assert parse_node(objects.node(cpu="4")).allocatable == {}
+
+
+def test_a_node_has_the_taints_that_pods_need_a_toleration_for() -> None:
+    raw = objects.node()
+    raw["spec"] = {
+        "taints": [
+            {"key": "dedicated", "value": "llm", "effect": "NoSchedule"},
+            {"key": "slow", "effect": "PreferNoSchedule"},
+            {
+                "key": "node.kubernetes.io/unreachable",
+                "effect": "NoExecute",
+                "timeAdded": "2026-03-01T00:00:00Z",
+            },
+        ]
+    }
+    assert parse_node(raw).taints == (
+        TaintState("dedicated", "NoSchedule", "llm"),
+        TaintState("node.kubernetes.io/unreachable", "NoExecute"),
+    )
+
+
+def test_a_node_with_partitions_has_them_by_their_names() -> None:
+    raw = objects.node(**{"nvidia.com/gpu": "0", "nvidia.com/mig-1g.10gb": "7"})
+    assert parse_node(raw).allocatable["nvidia.com/mig-1g.10gb"] == 7
 
 
 def test_a_pod_belongs_to_the_deployment_of_its_replica_set() -> None:

@@ -146,6 +146,8 @@ class AcceleratorProfileStatus(Schema):
     """Units held by other pods."""
     free: int | None = None
     """Units that nobody holds."""
+    not_counted: Annotated[tuple[str, ...], Field(max_length=32)] | None = None
+    """Nodes that the profile selects and that do not count, each with the reason."""
     observed_generation: int | None = None
     """Generation that was last read."""
     conditions: Conditions = ()

@@ -104,7 +104,7 @@ def _allocation(entry: Raw) -> Group:
         _number(entry.get("cost"), 2),
     )
     table.add_row("target", _text(entry.get("targetAccelerator")), _number(entry.get("targetReplicas")), NONE)
-    return table
+    return _titled("Allocation", table)
 
 
 def _latency(status: Raw, entry: Raw) -> Group:

@@ -9,6 +9,7 @@ from typing import Any
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.model_profile import PerformanceSchema
+from inferscale_operator.decide.inventory import Toleration, resources_of
 from inferscale_operator.snapshot import DeploymentState, NodeState, PodState
 
 
@@ -102,6 +103,7 @@ def stocks(
     nodes: Iterable[NodeState],
     pods: Iterable[PodState],
     managed: frozenset[tuple[str, str]],
+    tolerations: Mapping[str, Sequence[Toleration]] | None = None,
 ) -> dict[str, Stock]:
     """Count accelerators of every type.
 
@@ -110,6 +112,8 @@ def stocks(
         nodes: All nodes with accelerators.
         pods: All pods that have not finished; those on no node hold nothing yet.
         managed: (namespace, Deployment) of the InferenceServices.
+        tolerations: Those in the pod templates of the services, by the type that they use: nodes that they
+            tolerate count, besides those that the profiles' own tolerations are for.
     """
     on_node: dict[str, list[PodState]] = {}
     for pod in pods:
@@ -119,7 +123,11 @@ def stocks(
     by_type: dict[str, list[AcceleratorProfileSpec]] = {}
     for _, profile in sorted(profiles.items()):
         by_type.setdefault(profile.type, []).append(profile)
-    return {kind: _stock(members, usable, on_node, managed) for kind, members in by_type.items()}
+    more = tolerations or {}
+    return {
+        kind: _stock(members, usable, on_node, managed, more.get(kind, ()))
+        for kind, members in by_type.items()
+    }
 
 
 def _stock(
@@ -127,19 +135,20 @@ def _stock(
     nodes: Iterable[NodeState],
     on_node: Mapping[str, Sequence[PodState]],
     managed: frozenset[tuple[str, str]],
+    tolerations: Sequence[Toleration],
 ) -> Stock:
-    resource = members[0].resource_name
     sizes: list[int] = []
     free: list[int] = []
     held_by_node: list[Counter[tuple[str, str]]] = []
     others = 0
     for node in nodes:
-        size = node.allocatable.get(resource, 0)
-        if size == 0 or not any(p.node_selector.items() <= node.labels.items() for p in members):
+        resources = resources_of(node, members, tolerations)
+        if not resources:
             continue
+        size = sum(node.allocatable[resource] for resource in resources)
         taken, here = 0, Counter[tuple[str, str]]()
         for pod in on_node.get(node.name, ()):
-            units = pod.requests.get(resource, 0)
+            units = sum(pod.requests.get(resource, 0) for resource in resources)
             taken += units
             owner = (pod.namespace, pod.deployment or "")
             if owner in managed:

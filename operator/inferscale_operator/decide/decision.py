@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from inferscale_operator.api.inference_allocation import (
@@ -33,6 +33,7 @@ from inferscale_operator.decide.formulate import (
     needed_replicas,
     rate_per_replica,
 )
+from inferscale_operator.decide.inventory import Toleration
 from inferscale_operator.decide.ownership import refusal, template_refusal
 from inferscale_operator.decide.plausibility import with_doubts
 from inferscale_operator.decide.records import with_records
@@ -61,7 +62,10 @@ def decide(snapshot: Snapshot) -> Plan:
     entries = catalog(snapshot)
     examined = {s.key: examine(s, entries, snapshot) for s in sorted(snapshot.services, key=lambda s: s.key)}
     subjects = {key: found for key, found in examined.items() if isinstance(found, Subject)}
-    accelerators = stocks(entries.accelerators, snapshot.nodes, snapshot.pods, frozenset(entries.targets))
+    tolerations = _tolerations(subjects.values())
+    accelerators = stocks(
+        entries.accelerators, snapshot.nodes, snapshot.pods, frozenset(entries.targets), tolerations
+    )
     outlooks, result = _outlooks(snapshot, entries, subjects, accelerators)
     services = tuple(
         _service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
@@ -73,10 +77,20 @@ def decide(snapshot: Snapshot) -> Plan:
         services=services,
         orphans=_orphans(snapshot),
         statuses=cluster_statuses(
-            snapshot, entries, accelerators, services, result, subjects, outlooks, saved
+            snapshot, entries, accelerators, services, result, subjects, outlooks, saved, tolerations
         ),
         savings=saved,
     )
+
+
+def _tolerations(subjects: Iterable[Subject]) -> dict[str, tuple[Toleration, ...]]:
+    """Tolerations in the pod templates of the services, by the type of accelerator that they use."""
+    found: dict[str, tuple[Toleration, ...]] = {}
+    for subject in subjects:
+        kind, known = subject.kind(subject.accelerator), subject.deployment.pod_spec.get("tolerations") or ()
+        before = found.get(kind, ())
+        found[kind] = (*before, *(toleration for toleration in known if toleration not in before))
+    return found
 
 
 def advance(snapshot: Snapshot) -> Plan:

@@ -17,6 +17,7 @@ from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject, unknown_references
 from inferscale_operator.decide.conditions import Finding, conditions, cut, events, false, true
 from inferscale_operator.decide.findings import Outlook, shed_reason
+from inferscale_operator.decide.inventory import Toleration, left_out
 from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, StatusPlan
 from inferscale_operator.snapshot import Resource, Snapshot
@@ -34,6 +35,7 @@ def cluster_statuses(
     subjects: Mapping[str, Subject],
     outlooks: Mapping[str, Outlook],
     saved: Savings,
+    tolerations: Mapping[str, Sequence[Toleration]],
 ) -> tuple[StatusPlan, ...]:
     """The status of every profile and class, and of the policy."""
     plans = []
@@ -45,8 +47,9 @@ def cluster_statuses(
                 "used": stock.used,
                 "used_by_others": stock.used_by_others,
                 "free": stock.free,
+                "not_counted": left_out(profile.spec, snapshot.nodes, tolerations.get(profile.spec.type, ())),
             }
-            if stock is not None
+            if stock is not None and profile.spec is not None
             else {}
         )
         finding = _validity(profile.error, "Valid")

@@ -13,7 +13,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from inferscale_operator.api.base import FIELD_MANAGER, GROUP, Condition
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus, RevertedField
-from inferscale_operator.snapshot import DeploymentState, NodeState, PodState, ReplicaSetState, Resource
+from inferscale_operator.snapshot import (
+    DeploymentState,
+    NodeState,
+    PodState,
+    ReplicaSetState,
+    Resource,
+    TaintState,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -168,20 +175,25 @@ def parse_allocation(raw: Raw) -> AllocationRecord:
     )
 
 
-def parse_node(raw: Raw) -> NodeState | None:
-    """A node; None when it has no accelerators."""
-    allocatable = _extended((raw.get("status") or {}).get("allocatable") or {})
-    if not any(allocatable.values()):
-        return None
+def parse_node(raw: Raw) -> NodeState:
+    """A node, whether it has accelerators or not: one that should have some is told of."""
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
     ready = any(
         condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in raw["status"].get("conditions", ())
+        for condition in status.get("conditions", ())
     )
+    cordoned = spec.get("unschedulable", False)
     return NodeState(
         name=raw["metadata"]["name"],
         labels=dict(raw["metadata"].get("labels", {})),
-        allocatable=allocatable,
-        usable=ready and not (raw.get("spec") or {}).get("unschedulable", False),
+        allocatable=_extended(status.get("allocatable") or {}),
+        usable=ready and not cordoned,
+        taints=tuple(
+            TaintState(key=taint["key"], effect=taint["effect"], value=taint.get("value", ""))
+            for taint in spec.get("taints", ())
+            if taint["effect"] in ("NoSchedule", "NoExecute")
+        ),
+        cordoned=cordoned,
     )
 
 
