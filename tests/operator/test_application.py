@@ -86,6 +86,41 @@ def test_allocations_never_wake_but_are_kept() -> None:
     assert len(running.copy_world().allocations) == 1
 
 
+def test_an_approval_starts_a_tick() -> None:
+    running = app()
+    approved = {"annotations": {"inferscale.dev/approved": "0123456789ab"}}
+    running.notice(kinds.INFERENCE_ALLOCATION, "ADDED", objects.allocation())
+    assert woken(running) == (False, False)
+    changed = objects.allocation(version=2)
+    changed["metadata"] |= approved
+    running.notice(kinds.INFERENCE_ALLOCATION, "MODIFIED", changed)
+    assert woken(running) == (True, True)
+
+
+def test_a_node_with_accelerators_starts_a_tick_when_it_comes_changes_or_goes() -> None:
+    running = app()
+    running.notice(kinds.NODE, "ADDED", objects.node())
+    assert woken(running) == (True, True)
+    running.notice(kinds.NODE, "MODIFIED", objects.node() | {"metadata": objects.meta("h100-0", version=2)})
+    woken(running)
+    beat = objects.node()
+    beat["metadata"] = objects.meta("h100-0", version=3)
+    running.notice(kinds.NODE, "MODIFIED", beat)
+    assert woken(running) == (False, False)
+    cordoned = objects.node(unschedulable=True)
+    cordoned["metadata"] = objects.meta("h100-0", version=4)
+    running.notice(kinds.NODE, "MODIFIED", cordoned)
+    assert woken(running) == (True, True)
+    running.notice(kinds.NODE, "DELETED", cordoned)
+    assert woken(running) == (True, True)
+
+
+def test_a_node_without_accelerators_starts_none() -> None:
+    running = app()
+    running.notice(kinds.NODE, "ADDED", objects.node(cpu="4"))
+    assert woken(running) == (True, False)
+
+
 def test_pods_wake_when_they_change_in_what_matters() -> None:
     running = app()
     running.notice(kinds.POD, "ADDED", objects.pod(ready=False))

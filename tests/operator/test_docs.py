@@ -51,6 +51,7 @@ NOT_REASONS = {
     *(kind.name for kind in WATCHED),
     *SHORT_KINDS,
     "Conflict",  # of an error that leads to another decision and not to a condition
+    "Exists",  # operator of a toleration
     "ITL",
     "TTFT",
     "Recreate",  # strategies of a Deployment
