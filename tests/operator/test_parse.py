@@ -197,6 +197,14 @@ def test_a_replica_set_belongs_to_the_deployment_that_owns_it() -> None:
     assert parse_replica_set(objects.replica_set(owned=False)) is None
 
 
+def test_an_autoscaler_says_what_made_it() -> None:
+    raw = objects.autoscaler("keda-hpa-chat")
+    raw["metadata"]["ownerReferences"] = objects.owner("ScaledObject", "chat")
+    record = parse_autoscaler(raw)
+    assert record is not None
+    assert record.name == "keda-hpa-chat (of ScaledObject chat)"
+
+
 def test_only_autoscalers_of_deployments_matter() -> None:
     record = parse_autoscaler(objects.autoscaler())
     assert record is not None

@@ -9,15 +9,23 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+from kubernetes.client.configuration import Configuration
 
+import kubernetes_objects as objects
 from builders import UNKNOWN, after, behavior, load, pods_of, policy, service, world
 from deployment_model import ModelDeployment
+from inferscale_operator.application import App
 from inferscale_operator.cli import main
+from inferscale_operator.commands import snapshot as command
 from inferscale_operator.decide import decide
+from inferscale_operator.kube import kinds
+from inferscale_operator.kube.client import ApiError
 from inferscale_operator.plan import Plan
 from inferscale_operator.recorder import Recorder, plan_of
+from inferscale_operator.settings import Settings
 from inferscale_operator.snapshot import PodState, Resource, ServiceState, Snapshot
 
 TICKS = 120
@@ -111,8 +119,11 @@ def test_the_run_that_is_recorded_has_something_to_tell(recorded: Path) -> None:
 ELSEWHERE = """
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 from inferscale_operator.decide import decide
 from inferscale_operator.plan import dump_plan
+from inferscale_operator.kube import kinds
+from inferscale_operator.kube.client import ApiError
 from inferscale_operator.plan import Plan
 from inferscale_operator.recorder import plan_of
 from inferscale_operator.snapshot import load_snapshot
@@ -190,3 +201,60 @@ def test_there_must_be_something_to_compare_with(
         main(["replay", "--diff", str(path)])
     assert caught.value.code == 2
     assert "alone.plan.json to compare with" in capsys.readouterr().err
+
+
+class Cluster:
+    """A cluster with one service that is not valid, whose Prometheus is never asked."""
+
+    def __init__(self, error: ApiError | None = None) -> None:
+        self.error = error
+
+    def list_all(self, kind: kinds.Kind) -> objects.Object:
+        if self.error is not None:
+            raise self.error
+        return objects.listing(*([objects.service()] if kind is kinds.INFERENCE_SERVICE else []))
+
+    def ask(self, *_: Any) -> NoReturn:
+        raise AssertionError("no pods, so there is nothing to ask")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def play(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    def made(settings: Settings) -> App:
+        return App(settings, Configuration(), client=cluster, prometheus=cluster)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(command, "make_app", made)
+
+
+def test_what_would_be_decided_now_can_be_written_and_replayed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(monkeypatch, Cluster())
+    with pytest.raises(SystemExit) as caught:
+        main(["snapshot", str(tmp_path / "new"), "--prometheus-url", "http://127.0.0.1:9"])
+    assert caught.value.code == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert snapshots(tmp_path / "new") == [written]
+    with pytest.raises(SystemExit) as caught:
+        main(["replay", str(written)])
+    assert caught.value.code == 0
+    assert "team/chat" in capsys.readouterr().out
+
+
+def test_a_cluster_that_cannot_be_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(monkeypatch, Cluster(ApiError(403, "Forbidden", "not you")))
+    with pytest.raises(SystemExit) as caught:
+        main(["snapshot", str(tmp_path), "--prometheus-url", "http://127.0.0.1:9"])
+    assert caught.value.code == 2
+    assert "acceleratorprofiles cannot be listed (Forbidden): not you" in capsys.readouterr().err
+
+
+def test_a_folder_for_a_snapshot_that_cannot_be_made_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["snapshot", "/proc/nowhere", "--prometheus-url", "http://127.0.0.1:9", "--kubeconfig=/none"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err

@@ -45,7 +45,7 @@ def with_records(
         "savings": before.savings,
     }
     if state.load.state is not LoadState.NOT_ASKED:
-        update |= _account(found, before, snapshot)
+        update |= _account(found, before, plan, snapshot)
     update |= _approval(found, before, plan, outlook)
     return _with(plan, update, seen.events)
 
@@ -55,7 +55,9 @@ def _with(plan: ServicePlan, update: dict[str, Any], news: tuple[EventNote, ...]
     return replace(plan, allocation=plan.allocation.model_copy(update=update), status=status)
 
 
-def _account(subject: Subject, before: InferenceAllocationStatus, snapshot: Snapshot) -> dict[str, Any]:
+def _account(
+    subject: Subject, before: InferenceAllocationStatus, plan: ServicePlan, snapshot: Snapshot
+) -> dict[str, Any]:
     if not applies(subject.spec):
         return {"savings": interrupted(before)}
     adopted = before.adopted
@@ -66,7 +68,7 @@ def _account(subject: Subject, before: InferenceAllocationStatus, snapshot: Snap
     known = known_load(subject) is not None
     return {
         "adopted": adopted,
-        "savings": accrue(before.savings, adopted, paid(subject), snapshot, known=known),
+        "savings": accrue(before.savings, adopted, paid(subject, plan), snapshot, known=known),
     }
 
 

@@ -43,16 +43,20 @@ def adopt(subject: Subject, snapshot: Snapshot) -> AdoptedState | None:
     )
 
 
-def paid(subject: Subject) -> float:
-    """Cost per hour of what a service asks for now; during a move both sides of it are paid for."""
-    move = subject.state.allocation.move if subject.state.allocation is not None else None
-    if move is None:
-        return subject.cost(subject.accelerator, subject.deployment.replicas)
-    return sum(
-        subject.cost(side.accelerator, side.replicas)
-        for side in (move.source, move.to)
-        if side.accelerator in subject.performances
-    )
+def paid(subject: Subject, plan: ServicePlan) -> float:
+    """Cost per hour until the next tick: of both sides of a move, and of the larger side of a scaling."""
+    move = plan.allocation.move
+    if move is not None:
+        return sum(
+            subject.cost(side.accelerator, side.replicas)
+            for side in (move.source, move.to)
+            if side.accelerator in subject.performances
+        )
+    if subject.moving:
+        # It has just ended, and where it led to serves now.
+        return sum(entry.cost or 0.0 for entry in plan.allocation.allocations)
+    asked = plan.patch.body["spec"].get("replicas", 0) if plan.patch is not None else 0
+    return subject.cost(subject.accelerator, max(subject.deployment.replicas, asked))
 
 
 def accrue(

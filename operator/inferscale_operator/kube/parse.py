@@ -98,6 +98,7 @@ class AutoscalerRecord:
 
     namespace: str
     name: str
+    """With what made it, such as a ScaledObject of KEDA's."""
     deployment: str
 
 
@@ -293,7 +294,9 @@ def parse_autoscaler(raw: Raw) -> AutoscalerRecord | None:
     if target["kind"] != "Deployment":
         return None
     meta = raw["metadata"]
-    return AutoscalerRecord(meta["namespace"], meta["name"], target["name"])
+    owner = _controller(meta)
+    made_by = f" (of {owner['kind']} {owner['name']})" if owner is not None else ""
+    return AutoscalerRecord(meta["namespace"], f"{meta['name']}{made_by}", target["name"])
 
 
 def _conditions(status: Raw) -> tuple[Condition, ...]:
