@@ -28,7 +28,7 @@ from inferscale_operator.recorder import Recorder, plan_of
 from inferscale_operator.settings import Settings
 from inferscale_operator.snapshot import PodState, Resource, ServiceState, Snapshot
 
-TICKS = 120
+TICKS = 100
 TICK_S = 30
 MODELLED = ("chat", "batch")
 
@@ -114,6 +114,12 @@ def test_the_run_that_is_recorded_has_something_to_tell(recorded: Path) -> None:
     ):
         assert f'"{word}"' in text, word
     assert len(snapshots(recorded)) == TICKS
+
+
+def test_what_the_operator_did_itself_is_never_taken_for_somebody_else_s(recorded: Path) -> None:
+    text = "".join(plan_of(path).read_text() for path in snapshots(recorded))
+    assert '"written": {' in text
+    assert "ChangedByOther" not in text
 
 
 ELSEWHERE = """
