@@ -59,7 +59,8 @@ def explain(
     if output == "json":
         click.echo(json.dumps(known, indent=2, ensure_ascii=False))
         return
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    console = Console(width=width, highlight=False, emoji=False)
     console.print(page(known))
 
 
@@ -205,7 +206,7 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _line(markup: str) -> Text:
-    return Text.from_markup(markup)
+    return Text.from_markup(markup, emoji=False)
 
 
 def _side(side: Raw | None) -> str:
