@@ -86,6 +86,14 @@ def test_a_write_that_failed_is_not_taken_for_somebody_else_s() -> None:
     assert replicas(only(plan)) == 2
 
 
+def test_a_write_that_came_too_late_was_not_changed_back() -> None:
+    snapshot = start()
+    plan = decide(snapshot)
+    # Ours was refused, since somebody else had written in between.
+    plan = decide(then(snapshot, plan, scaled(3, 2, "kubectl")))
+    assert only(plan).allocation.reverts == ()
+
+
 def test_another_change_of_the_deployment_is_nobody_s_business() -> None:
     snapshot = start()
     plan = decide(snapshot)
