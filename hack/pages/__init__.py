@@ -1,6 +1,6 @@
 """Commands in the documentation, run again: blocks that begin with `$ inferscale …`, and their output.
 
-A line `…` stands for output that is left out. `python -m pages` writes the output anew into the pages;
+Only commands that need nothing but files: what others show depends on the cluster that they are run on. A line `…` stands for output that is left out. `python -m pages` writes the output anew into the pages;
 a test compares it.
 """
 
@@ -17,7 +17,10 @@ from pathlib import Path
 from inferscale_operator.cli import main
 
 LEFT_OUT = "…"
-_BLOCK = re.compile(r"(?<=^```console\n)\$ (inferscale [^\n]*)\n(.*?)(?=^```$)", re.MULTILINE | re.DOTALL)
+_OFFLINE = "plan|analyze|fit|estimate|simulate"
+_BLOCK = re.compile(
+    rf"(?<=^```console\n)\$ (inferscale (?:{_OFFLINE}) [^\n]*)\n(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
