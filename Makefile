@@ -37,6 +37,7 @@ check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m inferscale_operator.api.crds --check
+	$(BIN)/python -m inferscale_operator.telemetry.reference --check
 
 .PHONY: format
 format: $(BIN)/.ready ## Format the code and mend what can be mended
@@ -44,8 +45,9 @@ format: $(BIN)/.ready ## Format the code and mend what can be mended
 	$(BIN)/ruff format
 
 .PHONY: generate
-generate: $(BIN)/.ready ## Write crds/, docs/reference.md and the output of commands in the docs anew
+generate: $(BIN)/.ready ## Write crds/, the generated pages of docs/ and the output of commands in the docs anew
 	$(BIN)/python -m inferscale_operator.api.crds
+	$(BIN)/python -m inferscale_operator.telemetry.reference
 	PYTHONPATH=hack $(BIN)/python -m pages
 
 .PHONY: tools

@@ -201,7 +201,7 @@ class World:
             self._operator,
             sys.executable,
             *("-m", "inferscale_operator", f"--kubeconfig={self.account}"),
-            *(f"--prometheus-url={self.prometheus_url}", "--liveness-address=0"),
+            *(f"--prometheus-url={self.prometheus_url}", "--listen=0", "--no-leader-elect"),
             *(f"--record={self._records}", "--record-keep=100000"),
         )
 
@@ -289,7 +289,8 @@ def install(cluster: Cluster, directory: Path) -> Path:
     """Apply crds/ and deploy/base; returns a kubeconfig of the operator's account."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={ROOT / 'crds'}")
     cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
-    for part in ("namespace", "serviceaccount", "clusterrole", "clusterrolebinding"):
+    parts = ("namespace", "serviceaccount", "clusterrole", "clusterrolebinding", "role", "rolebinding")
+    for part in parts:
         cluster.kubectl("apply", f"--filename={ROOT / 'deploy' / 'base' / f'{part}.yaml'}")
     return cluster.service_account_kubeconfig(
         "inferscale-system", "inferscale", directory / "operator.kubeconfig"

@@ -60,6 +60,7 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
     # All but the operator's own Deployment: here it runs as a process, under that account.
     apply(cluster, *(base / f"{part}.yaml" for part in ("namespace", "serviceaccount")))
     apply(cluster, *(base / f"{part}.yaml" for part in ("clusterrole", "clusterrolebinding")))
+    apply(cluster, *(base / f"{part}.yaml" for part in ("role", "rolebinding")))
     kubeconfig = cluster.service_account_kubeconfig(
         OPERATOR_NAMESPACE, "inferscale", cluster.directory / "operator.kubeconfig"
     )
@@ -84,7 +85,7 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
         "operator",
         sys.executable,
         *("-m", "inferscale_operator", f"--kubeconfig={kubeconfig}", f"--prometheus-url={url}"),
-        "--liveness-address=0",
+        "--listen=0",
         f"--record={cluster.directory / 'snapshots'}",
     )
     return World(cluster, url, kubeconfig, started_at)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -38,6 +39,8 @@ PATCH_REFUSED = "PatchRefused"
 # What the API server will refuse again: a person must do something.
 REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
 CONFLICT = 409
+STOPS = frozenset({UNREACHABLE, 429})
+"""After these every further request would wait for its time limit, or add to what is too much already."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,24 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     """Services whose objects changed meanwhile: to be decided again soon."""
+    left: list[str] = field(default_factory=list)
+    """What was not tried, since the time was up or the API server does not answer."""
 
     @property
-    def unreachable(self) -> bool:
-        """Whether the API server stopped answering."""
-        return any(failure.error.status == UNREACHABLE for failure in self.failures)
+    def stopped(self) -> bool:
+        """Whether the API server stopped answering, or asks to be left alone."""
+        return any(failure.error.status in STOPS for failure in self.failures)
 
 
-def act(client: Client, plan: Plan, world: World, written: dict[str, datetime]) -> Outcome:
+def act(
+    client: Client,
+    plan: Plan,
+    world: World,
+    written: dict[str, datetime],
+    *,
+    first: Collection[str] = (),
+    deadline: float = math.inf,
+) -> Outcome:
     """Carry out a plan. It blocks.
 
     Args:
@@ -75,14 +88,17 @@ def act(client: Client, plan: Plan, world: World, written: dict[str, datetime]) 
         plan: What is to be done.
         world: The copy of the stores that the plan was made from.
         written: By uid, when a status was last written; kept up to date here.
+        first: What was left the last time, and is begun with now.
+        deadline: When nothing more is begun, by the monotonic clock.
     """
-    actor = _Actor(client, plan.time, world, written)
-    for service in plan.services:
-        actor.attempt(service.key, partial(actor.serve, service))
-    for orphan in plan.orphans:
-        actor.attempt(f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan))
-    for status in plan.statuses:
-        actor.attempt(status.ref.name, partial(actor.report, status))
+    actor = _Actor(client, plan.time, world, written, deadline)
+    works: list[tuple[str, Callable[[], None]]] = [
+        *((service.key, partial(actor.serve, service)) for service in plan.services),
+        *((f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan)) for orphan in plan.orphans),
+        *((status.ref.name, partial(actor.report, status)) for status in plan.statuses),
+    ]
+    for key, work in sorted(works, key=lambda item: item[0] not in first):
+        actor.attempt(key, work)
     return actor.outcome
 
 
@@ -94,11 +110,12 @@ class _Actor:
     time: datetime
     world: World
     written: dict[str, datetime]
+    deadline: float
     outcome: Outcome = field(default_factory=Outcome)
 
     def attempt(self, key: str, work: Callable[[], None]) -> None:
-        # Every further request would wait for its timeout.
-        if self.outcome.unreachable:
+        if self.outcome.stopped or time.monotonic() >= self.deadline:
+            self.outcome.left.append(key)
             return
         try:
             work()
@@ -145,7 +162,8 @@ class _Actor:
         new = writer.merged(old, plan.status)
         # An event is sent since something changed: without the write it would be sent again and again.
         if writer.needs_write(old, new, math.inf if plan.events else self._age_s(ref.uid)):
-            self.outcome.answers.append(writer.write_status(self.client, ref, new))
+            version = self.world.resource_version_of(ref.kind, (ref.namespace or "", ref.name))
+            self.outcome.answers.append(writer.write_status(self.client, ref, new, version))
             self.written[ref.uid] = self.time
         for note in plan.events:
             writer.send_event(self.client, ref, note, self.time)
@@ -180,7 +198,7 @@ class _Actor:
             self.outcome.held[record.uid] = status
             return record
         ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
-        answer = writer.write_status(self.client, ref, new)
+        answer = writer.write_status(self.client, ref, new, record.resource_version)
         self.written[record.uid] = self.time
         return self._answered(answer)
 
@@ -195,7 +213,7 @@ class _Actor:
                 raise
             self._failed(key, error)
             return error
-        logger.info("%s: %s", key, patch.summary)
+        logger.debug("%s: patched: %s", key, patch.summary)
         return None
 
     def _refused(self, plan: StatusPlan, error: ApiError) -> StatusPlan:
@@ -229,10 +247,13 @@ class _Actor:
 
     def _age_s(self, uid: str) -> float:
         before = self.written.get(uid)
-        return (self.time - before).total_seconds() if before is not None else math.inf
+        # A clock that was put back tells nothing.
+        return (
+            (self.time - before).total_seconds() if before is not None and before <= self.time else math.inf
+        )
 
     def _failed(self, key: str, error: ApiError) -> None:
-        logger.warning("%s: the API server refused (%s): %s", key, error.reason, error.message)
+        logger.warning("%s: not written (%s): %s", key, error.reason, error.message)
         self.outcome.failures.append(Failure(key, error))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,18 +13,32 @@ from typing import Any
 import kopf
 from kubernetes.client.configuration import Configuration
 
-from inferscale_operator import handlers, tick
+from inferscale_operator import handlers, leadership, tick
 from inferscale_operator.act import Outcome
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.endpoint import Answer as HttpAnswer
+from inferscale_operator.endpoint import Endpoint, told
 from inferscale_operator.errors import UsageError
+from inferscale_operator.health import Health, Role, alive, ready
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
-from inferscale_operator.kube.kinds import DEPLOYMENT, INFERENCE_ALLOCATION, NODE, WATCHED, Kind
+from inferscale_operator.kube.kinds import (
+    DEPLOYMENT,
+    INFERENCE_ALLOCATION,
+    NODE,
+    OPTIMIZER_POLICY,
+    WATCHED,
+    Kind,
+)
+from inferscale_operator.kube.lease import Elector
 from inferscale_operator.kube.parse import CustomRecord
 from inferscale_operator.kube.stores import Change, Raw, Stores, World
+from inferscale_operator.logs import Decided, changes, decided
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
+from inferscale_operator.plan import Plan
 from inferscale_operator.recorder import Recorder
-from inferscale_operator.settings import Settings
-from inferscale_operator.snapshot import NodeState
+from inferscale_operator.settings import OFF, Settings
+from inferscale_operator.snapshot import NodeState, Snapshot
+from inferscale_operator.telemetry.instruments import CONTENT_TYPE, CountedMetrics, Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +46,9 @@ RECONCILE_EVERY_S = 300.0
 SETTLE_S = 5.0
 """A listing that a watch started over from is given this long to arrive."""
 RETRY_S = 5.0
+CONTACT_EVERY_S = 5.0
+CONTACT_LIMIT_S = 5.0
+"""For the API server to answer that it is there."""
 
 
 @dataclass
@@ -42,6 +60,10 @@ class App:
     client: Client
     prometheus: Prometheus
     recorder: Recorder | None = None
+    elector: Elector | None = None
+    """None: this is the only replica."""
+    health: Health = field(default_factory=Health)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     stores: Stores = field(default_factory=Stores)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """The world is not what the last tick saw."""
@@ -55,8 +77,17 @@ class App:
     """By uid: when a status was last written."""
     saved: float | None = None
     """What was saved up to the last tick, all services together; None: there was none."""
-    last_tick: float = field(default_factory=time.monotonic)
-    """When the last full tick ended, by the monotonic clock."""
+    left: list[str] = field(default_factory=list)
+    """What the last tick had no time for."""
+    decisions: dict[str, Decided] = field(default_factory=dict)
+    """By `namespace/name`: the last decision on each service."""
+    leading: asyncio.Event = field(default_factory=asyncio.Event)
+    """This replica acts."""
+
+    def __post_init__(self) -> None:
+        self.metrics = CountedMetrics(self.prometheus, self.telemetry)
+        if self.elector is None:
+            self.lead(True)
 
     def __copy__(self) -> App:
         # Kopf copies its memo for every object.
@@ -67,6 +98,8 @@ class App:
         if event is None:
             self.relisted.add(kind)
         change = self.stores.by_kind[kind].apply(event, raw)
+        if kind is OPTIMIZER_POLICY:
+            self.stores.keep_policy()
         if not change:
             return
         if kind.custom and not _of_a_person(kind, change):
@@ -82,13 +115,41 @@ class App:
         """A copy of the stores."""
         return replace(self.stores.copy(self.held), saved=self.saved)
 
+    def lead(self, leading: bool) -> None:
+        """Act from now on, or leave it to another replica."""
+        if not leading:
+            self.leading.clear()
+            # Another decides from now on: what was decided here and not written is worth nothing.
+            self.held.clear()
+            self.decisions.clear()
+            self.saved = None
+        else:
+            self.leading.set()
+        self.health.role = Role.LEADER if leading else Role.STANDBY
+        self.telemetry.leads(leading)
+
+    def tell(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Log what changed with a whole plan, and show it as metrics."""
+        self.tell_changes(plan)
+        keys = {service.key for service in plan.services}
+        self.decisions = {key: value for key, value in self.decisions.items() if key in keys}
+        self.telemetry.planned(snapshot, plan)
+
+    def tell_changes(self, plan: Plan) -> None:
+        """Log the decisions that changed, one line each."""
+        for change in changes(self.decisions, plan):
+            logger.info("%s", change.line, extra={"facts": change.facts})
+            self.telemetry.changed(change.reason)
+        self.decisions |= {service.key: decided(service) for service in plan.services}
+
     def absorb(self, outcome: Outcome) -> None:
         """Take in what became of a plan."""
         self.stores.absorb(outcome.answers)
         for answer in outcome.answers:
             if answer.kind is INFERENCE_ALLOCATION:
                 self.held.pop(answer.raw["metadata"]["uid"], None)
-        self.held.update(outcome.held)
+        if self.leading.is_set():
+            self.held.update(outcome.held)
         self._forget()
 
     def _awaited(self, raw: Raw, change: Change[Any]) -> bool:
@@ -131,7 +192,20 @@ def make_app(settings: Settings) -> App:
         recorder = Recorder(settings.record, settings.record_keep)
         recorder.prepare()
     configuration = load_configuration(settings.kubeconfig, settings.context)
-    return App(settings, configuration, Client(configuration), prometheus, recorder)
+    telemetry = Telemetry()
+    elector = None
+    if settings.leader_elect:
+        # Two requests fit into the time to renew.
+        client = Client(
+            configuration, observer=telemetry.requested, timeout_s=settings.lease_renew_seconds / 4
+        )
+        elector = Elector(client, leadership.terms(settings))
+    client = Client(
+        configuration,
+        guard=elector.check if elector is not None else None,
+        observer=telemetry.requested,
+    )
+    return App(settings, configuration, client, prometheus, recorder, elector, telemetry=telemetry)
 
 
 async def serve(app: App, stop: asyncio.Event | None = None) -> None:
@@ -140,26 +214,57 @@ async def serve(app: App, stop: asyncio.Event | None = None) -> None:
     Raises:
         UsageError: the custom resources are not installed, or the account may not read something.
     """
-    await fill(app)
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(tick.run(app), name="tick"),
-                group.create_task(reconcile(app), name="reconcile"),
-            ]
-            await kopf.operator(
-                registry=handlers.make_registry(app),
-                settings=handlers.make_settings(),
-                memo=app,
-                clusterwide=True,
-                standalone=True,
-                liveness_endpoint=app.settings.liveness_endpoint,
-                stop_flag=stop,
-            )
-            for task in tasks:
-                task.cancel()
+        with _endpoint(app):
+            await fill(app)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(tick.run(app), name="tick"),
+                        group.create_task(reconcile(app), name="reconcile"),
+                        group.create_task(contact(app), name="contact"),
+                        group.create_task(leadership.elect(app), name="elect"),
+                    ]
+                    await kopf.operator(
+                        registry=handlers.make_registry(app),
+                        settings=handlers.make_settings(),
+                        memo=app,
+                        clusterwide=True,
+                        standalone=True,
+                        stop_flag=stop,
+                    )
+                    for task in tasks:
+                        task.cancel()
+            finally:
+                await leadership.resign(app)
     finally:
         app.prometheus.close()
+
+
+async def contact(app: App) -> None:
+    """Keep up to date whether the API server can be reached."""
+    client = Client(app.configuration, timeout_s=CONTACT_LIMIT_S)
+    while True:
+        try:
+            await asyncio.to_thread(client.version)
+        except ApiError as error:
+            app.health.api_error = error.message
+        else:
+            app.health.api_error = ""
+        await asyncio.sleep(CONTACT_EVERY_S)
+
+
+def _endpoint(app: App) -> AbstractContextManager[object]:
+    if app.settings.listen == OFF:
+        return nullcontext()
+    return Endpoint(
+        app.settings.listen,
+        {
+            "/healthz": lambda: told(alive(app.health, time.monotonic())),
+            "/readyz": lambda: told(ready(app.health)),
+            "/metrics": lambda: HttpAnswer(200, CONTENT_TYPE, app.telemetry.exposition()),
+        },
+    )
 
 
 async def fill(app: App) -> None:
@@ -177,7 +282,9 @@ async def fill(app: App) -> None:
                 logger.warning(
                     "%s cannot be listed, once more in %d s: %s", kind.plural, RETRY_S, error.message
                 )
+                app.health.beat()
                 await asyncio.sleep(RETRY_S)
+    app.health.filled = True
     world = app.copy_world()
     logger.info(
         "%d services, %d nodes with accelerators, %d pods",

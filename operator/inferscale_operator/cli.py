@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-import kopf
 
 from inferscale_operator.application import make_app, serve
 from inferscale_operator.commands.analyze import analyze
@@ -21,7 +19,8 @@ from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.commands.replay import replay
 from inferscale_operator.commands.snapshot import snapshot
 from inferscale_operator.errors import UsageError
-from inferscale_operator.settings import ENV_PREFIX, LogFormat, LogLevel, Settings, make_settings
+from inferscale_operator.logs import configure_logging
+from inferscale_operator.settings import ENV_PREFIX, make_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,7 +54,23 @@ def _option(name: str, help_text: str, metavar: str) -> Callable[[Command], Comm
 @_option("--prometheus-timeout-seconds", "Time for all queries of one tick together [10].", metavar="SECONDS")
 @_option("--kubeconfig", "Kubeconfig file; none: the account of the pod that it runs in.", metavar="FILE")
 @_option("--context", "Context of the kubeconfig; none: its current one.", metavar="NAME")
-@_option("--liveness-address", "Address of /healthz [0.0.0.0:8080]; 0: none.", metavar="ADDRESS:PORT")
+@_option(
+    "--listen", "Address of /healthz, /readyz and /metrics [0.0.0.0:8080]; 0: none.", metavar="ADDRESS:PORT"
+)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=None,
+    envvar=f"{ENV_PREFIX}_LEADER_ELECT",
+    show_envvar=True,
+    help="Act only while holding a Lease, so that one of several replicas acts [yes].",
+)
+@_option("--lease-namespace", "Namespace of the Lease [the pod's].", metavar="NAME")
+@_option("--lease-name", "Name of the Lease [inferscale].", metavar="NAME")
+@_option("--lease-duration-seconds", "Others take over after so long [15].", metavar="SECONDS")
+@_option(
+    "--lease-renew-seconds", "The leader stops writing so long after it renewed [10].", metavar="SECONDS"
+)
+@_option("--lease-retry-seconds", "Time between two looks at the Lease [2].", metavar="SECONDS")
 @_option("--record", "Folder in which every snapshot and its plan are saved.", metavar="FOLDER")
 @_option("--record-keep", "Snapshots that are kept there [100].", metavar="NUMBER")
 @_option("--log-format", "How log lines look: text or json [text].", metavar="FORMAT")
@@ -80,18 +95,6 @@ commands.add_command(approve)
 commands.add_command(explain)
 commands.add_command(replay)
 commands.add_command(snapshot)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log to stderr as the settings say; of kopf only what went wrong, unless everything is asked for."""
-    if settings.log_format is LogFormat.JSON:
-        kopf.configure(log_format=kopf.LogFormat.JSON)
-    else:
-        logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s")
-    logging.getLogger().setLevel(settings.log_level.value.upper())
-    if settings.log_level is not LogLevel.DEBUG:
-        for name in ("kopf", "aiohttp", "urllib3"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,9 +1,8 @@
-"""What kopf is told: which events go into the stores, who we are, whether we are alive."""
+"""What kopf is told: which events go into the stores, and who we are."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import kopf
 from kubernetes.client.configuration import Configuration
 
 from inferscale_operator.kube.kinds import WATCHED, Kind
-from inferscale_operator.observe import policy_in_force
 
 if TYPE_CHECKING:
     from inferscale_operator.application import App
@@ -19,8 +17,7 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S = 30.0
 INACTIVITY_TIMEOUT_S = 70.0
 """Bookmarks come every minute: a watch that is silent for longer is frozen."""
-LEAST_LIVENESS_S = 300.0
-LIVENESS_TICKS = 5
+CONNECT_TIMEOUT_S = 10.0
 
 
 def make_registry(app: App) -> kopf.OperatorRegistry:
@@ -35,11 +32,6 @@ def make_registry(app: App) -> kopf.OperatorRegistry:
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await asyncio.to_thread(connection, app.configuration)
 
-    # A failure would be retried for ever otherwise, and the endpoint hang.
-    @kopf.on.probe(registry=registry, id="lastTickSecondsAgo", errors=kopf.ErrorsMode.PERMANENT)
-    async def last_tick(**_: Any) -> float:
-        return liveness(app, time.monotonic())
-
     return registry
 
 
@@ -49,25 +41,10 @@ def make_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.request_timeout = REQUEST_TIMEOUT_S
+    settings.networking.connect_timeout = CONNECT_TIMEOUT_S
+    settings.watching.connect_timeout = CONNECT_TIMEOUT_S
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_S
     return settings
-
-
-def liveness(app: App, now: float) -> float:
-    """Seconds since the last tick.
-
-    Args:
-        app: The operator.
-        now: Time by the monotonic clock.
-
-    Raises:
-        kopf.PermanentError: it is so long ago that something hangs.
-    """
-    age = now - app.last_tick
-    limit = max(LEAST_LIVENESS_S, LIVENESS_TICKS * policy_in_force(app.copy_world()).tick_seconds)
-    if age > limit:
-        raise kopf.PermanentError(f"the last tick ended {age:.0f} s ago, more than {limit:.0f} s")
-    return round(age, 1)
 
 
 def connection(configuration: Configuration) -> kopf.ConnectionInfo:

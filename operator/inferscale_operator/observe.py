@@ -23,6 +23,7 @@ from inferscale_operator.snapshot import (
     NodeState,
     ObservedLoad,
     OrphanState,
+    PolicyState,
     ReplicaSetState,
     Resource,
     ServiceState,
@@ -35,6 +36,12 @@ NO_DEPLOYMENT = ObservedLoad(
     LoadState.UNKNOWN,
     "there is no Deployment whose pods could report",
     cause=UnknownCause.NO_READY_PODS,
+)
+
+NO_POLICY = ObservedLoad(
+    LoadState.UNKNOWN,
+    f"OptimizerPolicy {POLICY_NAME} cannot be used, so it is not known how Prometheus is to be asked:"
+    " see its condition Ready",
 )
 
 
@@ -57,9 +64,18 @@ class _Joined:
 
 
 def policy_in_force(world: World) -> OptimizerPolicySpec:
-    """The OptimizerPolicy named `default`, or the defaults without one that can be used."""
+    """The OptimizerPolicy named `default`; what it said before where it cannot be used, else the defaults."""
     record = world.policies.get(("", POLICY_NAME))
-    return record.resource.spec if record is not None and record.resource.spec else OptimizerPolicySpec()
+    if record is not None and record.resource.spec is not None:
+        return record.resource.spec
+    return world.kept_policy or OptimizerPolicySpec()
+
+
+def _policy_state(world: World) -> PolicyState:
+    record = world.policies.get(("", POLICY_NAME))
+    if record is None or record.resource.spec is not None:
+        return PolicyState.IN_FORCE
+    return PolicyState.KEPT if world.kept_policy is not None else PolicyState.HELD
 
 
 def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
@@ -85,7 +101,12 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         if (target := _target(record, allocations.get(key))) is not None
     }
     joined = _join(world)
-    observed = _loads(services, _workloads(world, services, targets, joined), policy.metrics, now, metrics)
+    state = _policy_state(world)
+    if state is PolicyState.HELD and metrics is not None:
+        observed = dict.fromkeys(services, NO_POLICY)
+    else:
+        workloads = _workloads(world, services, targets, joined)
+        observed = _loads(services, workloads, policy.metrics, now, metrics)
     states = tuple(
         _service(
             record,
@@ -109,6 +130,7 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         model_profiles=_resources(world.model_profiles),
         service_classes=_resources(world.service_classes),
         policies=_resources(world.policies),
+        policy_state=state,
         services=states,
         orphans=orphans,
         nodes=_nodes(world),

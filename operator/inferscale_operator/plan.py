@@ -110,6 +110,8 @@ class Plan:
     """Of the cluster-scoped objects: profiles, classes, the policy."""
     savings: Savings | None = None
     """None: between two ticks, when nothing is counted."""
+    gap: float | None = None
+    """How far the plan may be from the best one, as a fraction of its cost."""
 
 
 PLAN = TypeAdapter(Plan)

@@ -8,14 +8,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from inferscale_operator.errors import UsageError
 
 ENV_PREFIX = "INFERSCALE"
 OFF = "0"
 """Address that serves nothing."""
-PATH_OF_HEALTH = "/healthz"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+DEFAULT_NAMESPACE = "inferscale-system"
+DNS_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 
 
 class LogFormat(StrEnum):
@@ -36,7 +38,7 @@ class LogLevel(StrEnum):
 class Settings(BaseModel):
     """What the process is started with; a field is the option `--field-name` or `INFERSCALE_FIELD_NAME`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     prometheus_url: str
     """Base address of Prometheus or of what speaks its query API, with a path where it has one."""
@@ -52,8 +54,20 @@ class Settings(BaseModel):
     """Kubeconfig file; None: the account of the pod that it runs in."""
     context: str | None = None
     """Context of the kubeconfig; None: its current one."""
-    liveness_address: str = "0.0.0.0:8080"
-    """Address of `/healthz`, which the kubelet asks from outside of the pod; `0`: none."""
+    listen: str = "0.0.0.0:8080"
+    """Address of `/healthz`, `/readyz` and `/metrics`, which are asked from outside of the pod; `0`: none."""
+    leader_elect: bool = True
+    """Whether to act only while holding a Lease, so that one of several replicas acts."""
+    lease_namespace: str | None = None
+    """Namespace of the Lease; None: that of the pod, `inferscale-system` where it is no pod."""
+    lease_name: str = "inferscale"
+    """Name of the Lease."""
+    lease_duration_seconds: int = Field(default=15, ge=2, le=3600)
+    """Others take over so long after the last renewal that they saw."""
+    lease_renew_seconds: float = Field(default=10.0, gt=0, le=3600)
+    """The leader writes nothing when its last renewal is older; less than the duration."""
+    lease_retry_seconds: float = Field(default=2.0, gt=0, le=3600)
+    """Time between two looks at the Lease; less than the time to renew it."""
     record: Path | None = None
     """Folder in which every snapshot and its plan are saved, for `inferscale replay`."""
     record_keep: int = Field(default=100, ge=1, le=100_000)
@@ -63,7 +77,30 @@ class Settings(BaseModel):
     log_level: LogLevel = LogLevel.INFO
     """The least that is logged."""
 
-    @field_validator("liveness_address")
+    @field_validator("lease_namespace", "lease_name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(DNS_NAME, value):
+            raise ValueError("give a name of Kubernetes: small letters, digits, - and .")
+        return value
+
+    @field_validator("lease_renew_seconds")
+    @classmethod
+    def _before_the_end(cls, value: float, info: ValidationInfo) -> float:
+        duration = info.data.get("lease_duration_seconds")
+        if duration is not None and value >= duration:
+            raise ValueError(f"give less than --lease-duration-seconds, which is {duration}")
+        return value
+
+    @field_validator("lease_retry_seconds")
+    @classmethod
+    def _in_time(cls, value: float, info: ValidationInfo) -> float:
+        renew = info.data.get("lease_renew_seconds")
+        if renew is not None and value >= renew:
+            raise ValueError(f"give less than --lease-renew-seconds, which is {renew:g}")
+        return value
+
+    @field_validator("listen")
     @classmethod
     def _address(cls, value: str) -> str:
         match = re.fullmatch(r"[^\s/:]+:(\d{1,5})", value)
@@ -85,9 +122,14 @@ class Settings(BaseModel):
         return headers
 
     @property
-    def liveness_endpoint(self) -> str | None:
-        """URL of the liveness endpoint as kopf takes it; None: there is none."""
-        return f"http://{self.liveness_address}{PATH_OF_HEALTH}" if self.liveness_address != OFF else None
+    def namespace(self) -> str:
+        """Namespace of the Lease."""
+        if self.lease_namespace is not None:
+            return self.lease_namespace
+        try:
+            return NAMESPACE_FILE.read_text(encoding="utf-8").strip() or DEFAULT_NAMESPACE
+        except OSError:
+            return DEFAULT_NAMESPACE
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:

@@ -24,6 +24,17 @@ from inferscale_operator.api.service_class import ServiceClassSpec
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
+class PolicyState(StrEnum):
+    """Where the settings in force come from."""
+
+    IN_FORCE = "InForce"
+    """The OptimizerPolicy, or the defaults where there is none."""
+    KEPT = "Kept"
+    """The OptimizerPolicy cannot be used: what it said before."""
+    HELD = "Held"
+    """It cannot be used, and what it said before is not known: the load of no service counts as known."""
+
+
 @dataclass(frozen=True)
 class Resource(Generic[Spec]):
     """A custom resource as it was read. `spec` is None when it cannot be used; `error` then says why."""
@@ -223,6 +234,7 @@ class Snapshot:
     service_classes: tuple[Resource[ServiceClassSpec], ...] = ()
     policies: tuple[Resource[OptimizerPolicySpec], ...] = ()
     """As read; `policy` is what is in force."""
+    policy_state: PolicyState = PolicyState.IN_FORCE
     services: tuple[ServiceState, ...] = ()
     orphans: tuple[OrphanState, ...] = ()
     nodes: tuple[NodeState, ...] = ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from inferscale_operator.act import Outcome, act
 from inferscale_operator.decide import advance, decide
+from inferscale_operator.kube.stores import World
 from inferscale_operator.observe import observe, policy_in_force
 from inferscale_operator.plan import Plan
 from inferscale_operator.snapshot import Snapshot
@@ -23,15 +24,22 @@ logger = logging.getLogger(__name__)
 DEBOUNCE_S = 1.5
 """People apply several objects at once: all of them are waited for."""
 BETWEEN_STEPS_S = 1.0
+BEAT_S = 5.0
+ACT_LIMIT_S = 90.0
+"""Of a tick; what it leaves is begun with at the next."""
 
 
 async def run(app: App) -> None:
     """Decide at every tick and soon after a person changed something; in between only go on with moves."""
     again = False
     while True:
-        due = time.monotonic() + policy_in_force(app.copy_world()).tick_seconds
+        await wait_to_lead(app)
+        seconds = policy_in_force(app.copy_world()).tick_seconds
+        due = time.monotonic() + seconds
         app.specs_changed = False
-        outcome = await tick(app)
+        with app.telemetry.tick():
+            outcome = await tick(app)
+        app.health.beat(seconds)
         # Once, for somebody who changes a Deployment all the time must not make us do the same.
         again = bool(outcome.conflicts) and not again
         if again:
@@ -39,17 +47,33 @@ async def run(app: App) -> None:
         await go_on_until(app, due)
 
 
+async def wait_to_lead(app: App) -> None:
+    """Return as soon as this replica leads."""
+    while not app.leading.is_set():
+        app.health.beat()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_S):
+                await app.leading.wait()
+
+
 async def tick(app: App) -> Outcome:
     """One full tick."""
     now = datetime.now(UTC)
+    phase = app.telemetry.phase
     world = app.copy_world()
-    snapshot = await asyncio.to_thread(observe, world, now, app.prometheus)
-    plan = await asyncio.to_thread(decide, snapshot)
-    await asyncio.to_thread(_save, app, snapshot, plan)
-    outcome = await asyncio.to_thread(act, app.client, plan, world, app.written)
+    with phase("observe"):
+        snapshot = await asyncio.to_thread(observe, world, now, app.metrics)
+    app.health.prometheus_error = app.metrics.error
+    with phase("decide"):
+        plan = await asyncio.to_thread(decide, snapshot)
+    with phase("record"):
+        await asyncio.to_thread(_save, app, snapshot, plan)
+    app.tell(snapshot, plan)
+    with phase("act"):
+        outcome = await asyncio.to_thread(_act, app, plan, world)
     app.absorb(outcome)
     app.saved = plan.savings.total if plan.savings is not None else app.saved
-    app.last_tick = time.monotonic()
+    app.left = outcome.left
     return outcome
 
 
@@ -73,14 +97,26 @@ async def go_on_until(app: App, due: float) -> None:
 async def go_on(app: App) -> None:
     """Take the moves that are under way a step further: no metrics, no optimiser."""
     world = app.copy_world()
-    if not world.moving:
+    if not (world.moving and app.leading.is_set()):
         return
     snapshot = await asyncio.to_thread(observe, world, datetime.now(UTC), None)
     plan = await asyncio.to_thread(advance, snapshot)
-    outcome = await asyncio.to_thread(act, app.client, plan, world, app.written)
+    app.tell_changes(plan)
+    outcome = await asyncio.to_thread(_act, app, plan, world)
     app.absorb(outcome)
     if outcome.conflicts:
         app.changed.set()
+
+
+def _act(app: App, plan: Plan, world: World) -> Outcome:
+    return act(
+        app.client,
+        plan,
+        world,
+        app.written,
+        first=frozenset(app.left),
+        deadline=time.monotonic() + ACT_LIMIT_S,
+    )
 
 
 def _save(app: App, snapshot: Snapshot, plan: Plan) -> None:

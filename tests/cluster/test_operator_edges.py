@@ -67,7 +67,7 @@ def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def running(account: Path) -> Iterator[App]:
     """The operator, running; its Prometheus does not answer."""
-    settings = make_settings({"prometheus_url": NOBODY, "kubeconfig": str(account), "liveness_address": "0"})
+    settings = make_settings({"prometheus_url": NOBODY, "kubeconfig": str(account), "listen": "0"})
     made = make_app(settings)
     stopping: list[Callable[[], object]] = []
     failures: list[BaseException] = []
@@ -155,7 +155,7 @@ def followed(app: App, kind: Kind, key: tuple[str, str]) -> Any:
 
 
 def made_settings(kubeconfig: Path) -> Settings:
-    return make_settings({"prometheus_url": NOBODY, "kubeconfig": str(kubeconfig), "liveness_address": "0"})
+    return make_settings({"prometheus_url": NOBODY, "kubeconfig": str(kubeconfig), "listen": "0"})
 
 
 def refilled(app: App) -> World:
@@ -247,9 +247,9 @@ def test_nothing_is_written_to_the_metadata_or_spec_of_what_people_wrote(
     eventually(
         lambda: get(cluster, namespace, f"ifs/{chat}").get("status", {}).get("conditions"), "conditions"
     )
-    ticks = running.last_tick
+    ticks = running.health.beat_at
     apply(cluster, namespace, service(chat, minReplicas=2))
-    eventually(lambda: running.last_tick > ticks, "another tick")
+    eventually(lambda: running.health.beat_at > ticks, "another tick")
     written = get(cluster, namespace, f"ifs/{chat}", "--show-managed-fields")
     metadata = written["metadata"]
     assert set(metadata["annotations"]) == {"kubectl.kubernetes.io/last-applied-configuration"}

@@ -239,7 +239,7 @@ def test_the_failure_of_one_service_does_not_stop_the_others() -> None:
 def test_an_api_server_that_does_not_answer_is_not_asked_again_for_each_service() -> None:
     server = Server(create_InferenceAllocation=UNREACHABLE)
     outcome = carry_out(server, service_plan("chat"), service_plan("code"))
-    assert outcome.unreachable
+    assert outcome.stopped
     assert server.said == ["create InferenceAllocation"]
 
 

@@ -16,7 +16,7 @@ from inferscale_operator.act import Outcome
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.application import App, fill, serve
 from inferscale_operator.errors import UsageError
-from inferscale_operator.handlers import connection, liveness
+from inferscale_operator.handlers import connection
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError
 from inferscale_operator.kube.stores import Answer
@@ -40,7 +40,7 @@ class Lists:
 
 
 def app(client: Any = None) -> App:
-    settings = make_settings({"prometheus_url": "http://prometheus:9090"})
+    settings = make_settings({"prometheus_url": "http://prometheus:9090", "listen": "0"})
     return App(settings, Configuration(), client, prometheus=None)  # type: ignore[arg-type]
 
 
@@ -174,13 +174,6 @@ def test_the_stores_are_complete_after_one_listing_of_each_kind() -> None:
 def test_what_a_person_must_put_right_before_it_can_start_is_told(error: ApiError, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         asyncio.run(fill(app(Lists(error))))
-
-
-def test_liveness_is_the_age_of_the_last_tick() -> None:
-    running = app()
-    assert liveness(running, running.last_tick + 12.34) == 12.3
-    with pytest.raises(kopf.PermanentError, match="301 s ago, more than 300 s"):
-        liveness(running, running.last_tick + 301)
 
 
 def test_kopf_connects_as_the_client_library_does() -> None:

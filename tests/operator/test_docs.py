@@ -158,7 +158,7 @@ def test_every_state_of_a_load_is_explained() -> None:
 def test_every_option_is_in_the_table_with_its_variable() -> None:
     text = (DOCS / "install.md").read_text()
     options = {parameter.opts[0] for parameter in run.params if parameter.name != "help"}
-    table = dict(re.findall(r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \|", text, re.MULTILINE))
+    table = dict(re.findall(r"^\| `(--[a-z-]+)`(?:, `--no-[a-z-]+`)? \| `([A-Z_]+)` \|", text, re.MULTILINE))
     assert table.keys() == options
     assert set(table.values()) == {f"{ENV_PREFIX}_{name.upper()}" for name in Settings.model_fields}
 

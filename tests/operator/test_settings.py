@@ -1,9 +1,11 @@
 """Settings that cannot be used are told in one line: the option, its value, what would be right."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inferscale_operator import settings as settings_module
 from inferscale_operator.errors import UsageError
 from inferscale_operator.settings import LogFormat, make_settings
 
@@ -15,7 +17,8 @@ def test_prometheus_is_all_that_must_be_said() -> None:
     assert settings.prometheus_url == URL
     assert settings.kubeconfig is None
     assert settings.record is None
-    assert settings.liveness_endpoint == "http://0.0.0.0:8080/healthz"
+    assert settings.listen == "0.0.0.0:8080"
+    assert settings.leader_elect
 
 
 def test_values_come_as_text_from_the_environment() -> None:
@@ -34,8 +37,18 @@ def test_values_come_as_text_from_the_environment() -> None:
     assert settings.log_format is LogFormat.JSON
 
 
-def test_the_liveness_endpoint_can_be_turned_off() -> None:
-    assert make_settings({"prometheus_url": URL, "liveness_address": "0"}).liveness_endpoint is None
+def test_the_endpoint_can_be_turned_off() -> None:
+    assert make_settings({"prometheus_url": URL, "listen": "0"}).listen == "0"
+
+
+def test_the_lease_is_in_the_namespace_of_the_pod_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "NAMESPACE_FILE", tmp_path / "namespace")
+    assert make_settings({"prometheus_url": URL}).namespace == "inferscale-system"
+    (tmp_path / "namespace").write_text("platform\n")
+    assert make_settings({"prometheus_url": URL}).namespace == "platform"
+    assert make_settings({"prometheus_url": URL, "lease_namespace": "other"}).namespace == "other"
 
 
 def test_a_missing_prometheus_says_how_to_name_it() -> None:
@@ -52,9 +65,12 @@ def test_a_missing_prometheus_says_how_to_name_it() -> None:
         ("prometheus_timeout_seconds", "0", "greater than 0"),
         ("prometheus_timeout_seconds", "nan", "finite"),
         ("prometheus_headers", ("X-Scope-OrgID",), "--prometheus-header .*X-Scope-OrgID=team"),
-        ("liveness_address", "8080", "'8080' is not valid: give an address and a port"),
-        ("liveness_address", "127.0.0.1:0", "such as 127.0.0.1:8080, or 0 for none"),
-        ("liveness_address", "127.0.0.1:70000", "INFERSCALE_LIVENESS_ADDRESS"),
+        ("listen", "8080", "'8080' is not valid: give an address and a port"),
+        ("listen", "127.0.0.1:0", "such as 127.0.0.1:8080, or 0 for none"),
+        ("listen", "127.0.0.1:70000", "INFERSCALE_LISTEN"),
+        ("lease_name", "In Ferscale", "small letters, digits"),
+        ("lease_duration_seconds", "5", "--lease-renew-seconds .*10.0 is not valid: give less than .* is 5"),
+        ("lease_retry_seconds", "10", "less than --lease-renew-seconds, which is 10"),
         ("record_keep", "0", "--record-keep .*greater than or equal to 1"),
         ("log_format", "yaml", "'text' or 'json'"),
         ("log_level", "loud", "'debug', 'info' or 'warning'"),

@@ -80,6 +80,7 @@ def decide(snapshot: Snapshot) -> Plan:
             snapshot, entries, accelerators, services, result, subjects, outlooks, saved, tolerations
         ),
         savings=saved,
+        gap=result.gap if result is not None else None,
     )
 
 

@@ -20,10 +20,15 @@ from inferscale_operator.decide.findings import Outlook, shed_reason
 from inferscale_operator.decide.inventory import Toleration, left_out
 from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, StatusPlan
-from inferscale_operator.snapshot import Resource, Snapshot
+from inferscale_operator.snapshot import PolicyState, Resource, Snapshot
 from inferscale_solver import Outcome, Result
 
 _ALARMING = {"Ready": ConditionStatus.FALSE}
+_INSTEAD = {
+    PolicyState.IN_FORCE: "the defaults hold",
+    PolicyState.KEPT: "what it said before stays in force",
+    PolicyState.HELD: "until it can be used every service keeps what it has",
+}
 
 
 def cluster_statuses(
@@ -79,7 +84,7 @@ def cluster_statuses(
         )
     for policy in snapshot.policies:
         if policy.name == POLICY_NAME:
-            error = _policy_error(policy, entries)
+            error = _policy_error(policy, entries, snapshot.policy_state)
             finding = _validity(error, "InForce", "Invalid" if policy.spec is None else "TypeNotFound")
             quality = _totals(snapshot, services) | _quality(result) | _saved(saved)
             limits = {**_shed(subjects, outlooks), "quotas": _quotas(snapshot, subjects, outlooks)}
@@ -124,9 +129,9 @@ def _class_error(resource: Resource[ServiceClassSpec], entries: Catalog) -> str:
     return unknown_references(named, "a ModelProfile", entries.models)
 
 
-def _policy_error(resource: Resource[OptimizerPolicySpec], entries: Catalog) -> str:
+def _policy_error(resource: Resource[OptimizerPolicySpec], entries: Catalog, state: PolicyState) -> str:
     if resource.spec is None:
-        return resource.error
+        return f"{resource.error}; {_INSTEAD[state]}"
     known = {profile.type for profile in entries.accelerators.values()}
     named = ((f"spec.quotas[{i}].type", quota.type) for i, quota in enumerate(resource.spec.quotas))
     return unknown_references(named, "the type of an AcceleratorProfile", known)

@@ -6,7 +6,8 @@ It blocks: call it from a thread.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,21 @@ from inferscale_operator.api.base import FIELD_MANAGER
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.kinds import Kind
 
-TIMEOUT_S = (5.0, 30.0)
-"""To connect, and to read."""
+CONNECT_S = 5.0
+TIMEOUT_S = 30.0
+"""For the answer to begin, and for all of it to arrive after that."""
+PART_BYTES = 65536
 UNREACHABLE = 0
 """Status of an error when no answer came."""
 
 Raw = Mapping[str, Any]
 """An object as JSON."""
+Observer = Callable[[str, str, int, float], None]
+"""Is told of every request: verb, kind, HTTP status (`UNREACHABLE` without an answer), seconds."""
+
+
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH"}
+"""HTTP method of each verb."""
 
 
 class PatchType(StrEnum):
@@ -83,20 +92,36 @@ def load_configuration(kubeconfig: Path | None, context: str | None) -> Configur
             f"--kubeconfig is not set and this is no pod of a cluster ({error}). "
             "Name a kubeconfig file: --kubeconfig ~/.kube/config"
         ) from error
-    # One retry of a connection that broke while idle; more would hold up the tick.
-    configuration.retries = urllib3.Retry(total=1, redirect=0, backoff_factor=0.2, raise_on_status=False)
+    # One retry of a connection that broke while idle; more would hold up the tick, and so would a wait for
+    # as long as a `Retry-After` says.
+    configuration.retries = urllib3.Retry(
+        total=1, redirect=0, backoff_factor=0.2, raise_on_status=False, respect_retry_after_header=False
+    )
     return configuration
 
 
 class Client:
-    """Requests to the API server as JSON.
+    """Requests to the API server as JSON, each within a time limit.
 
     Args:
         configuration: Where it is and who one is; a token is read again by the library when it expires.
+        guard: Is called before every write, and raises an `ApiError` when it must not be sent.
+        observer: Is told of every request.
+        timeout_s: For an answer to begin, and for all of it to arrive after that.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        guard: Callable[[], None] | None = None,
+        observer: Observer | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._api = ApiClient(configuration)
+        self._guard = guard
+        self._observer = observer
+        self._timeout_s = timeout_s
 
     def list_all(self, kind: Kind, *, metadata_only: bool = False) -> dict[str, Any]:
         """All objects of a kind in the cluster, from the API server's cache.
@@ -111,7 +136,38 @@ class Client:
         accept = "application/json"
         if metadata_only:
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        return self._request("GET", kind.path(), {"resourceVersion": "0"}, {"Accept": accept})
+        return self._request("list", kind.name, kind.path(), {"resourceVersion": "0"}, {"Accept": accept})
+
+    def version(self) -> str:
+        """The version of Kubernetes: the least that a reachable API server answers.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return str(self._request("get", "Version", "/version", {}, {}).get("gitVersion", ""))
+
+    def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
+        """An object.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return self._request("get", kind.name, kind.path(namespace, name), {}, {})
+
+    def replace(self, kind: Kind, namespace: str | None, name: str, body: Raw) -> dict[str, Any]:
+        """Replace an object and return it; without a resourceVersion in the body it is created.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return self._request(
+            "update",
+            kind.name,
+            kind.path(namespace, name),
+            {"fieldManager": FIELD_MANAGER},
+            {"Content-Type": "application/json"},
+            body,
+        )
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
         """An object.
@@ -128,7 +184,8 @@ class Client:
             ApiError: it was refused or there was no answer.
         """
         return self._request(
-            "POST",
+            "create",
+            kind.name,
             kind.path(namespace),
             {"fieldManager": FIELD_MANAGER},
             {"Content-Type": "application/json"},
@@ -150,7 +207,8 @@ class Client:
             ApiError: it was refused or there was no answer.
         """
         return self._request(
-            "PATCH",
+            "patch",
+            kind.name,
             kind.path(namespace, name, subresource),
             {"fieldManager": FIELD_MANAGER},
             {"Content-Type": patch_type.value},
@@ -159,29 +217,62 @@ class Client:
 
     def _request(
         self,
-        method: str,
+        verb: str,
+        kind: str,
         path: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
         body: Raw | list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
+        if self._guard is not None and METHODS[verb] != "GET":
+            self._guard()
         method, url, all_headers, payload, _ = self._api.param_serialize(
-            method,
+            METHODS[verb],
             path,
             query_params=list(query.items()),
             header_params={"Accept": "application/json", **headers},
             body=body,
             auth_settings=["BearerToken"],
         )
+        begin, status = time.monotonic(), UNREACHABLE
         try:
-            answer = self._api.call_api(method, url, all_headers, payload, _request_timeout=TIMEOUT_S)
-            data: bytes = answer.read()  # type: ignore[no-untyped-call]
-        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            timeout = (min(CONNECT_S, self._timeout_s), self._timeout_s)
+            answer = self._api.call_api(method, url, all_headers, payload, _request_timeout=timeout)
+            data = _body(answer.response, time.monotonic() + self._timeout_s)
+            status = answer.status
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(UNREACHABLE, "Unreachable", f"no answer from the API server: {error}") from error
-        if not 200 <= answer.status < 300:
-            raise _refusal(answer.status, answer.reason, data)
-        result: dict[str, Any] = json.loads(data)
-        return result
+        finally:
+            if self._observer is not None:
+                self._observer(verb, kind, status, time.monotonic() - begin)
+        if not 200 <= status < 300:
+            raise _refusal(status, answer.reason, data)
+        return _parsed(data)
+
+
+def _body(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """The whole body. The limit of a read alone is begun anew by every byte that arrives."""
+    parts = []
+    while part := response.read1(PART_BYTES):
+        parts.append(part)
+        if time.monotonic() > deadline:
+            response.close()
+            raise urllib3.exceptions.HTTPError("its answer did not arrive in time")
+    response.release_conn()
+    return b"".join(parts)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        result = json.loads(data)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        told = data[:100].decode(errors="replace")
+        raise ApiError(
+            UNREACHABLE, "Unreadable", f"the API server's answer is not an object of JSON: {told!r}"
+        )
+    return result
 
 
 def _refusal(status: int, reason: str | None, data: bytes) -> ApiError:

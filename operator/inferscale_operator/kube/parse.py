@@ -48,6 +48,7 @@ class CustomRecord(Generic[Spec]):
     deleting: bool
     status: Mapping[str, Any] = field(default_factory=dict)
     """As it is on the API server."""
+    resource_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,12 @@ def parse_custom(raw: Raw, model: type[Spec]) -> CustomRecord[Spec]:
         namespace=meta.get("namespace"),
         conditions=_conditions(status),
     )
-    return CustomRecord(resource, deleting="deletionTimestamp" in meta, status=status)
+    return CustomRecord(
+        resource,
+        deleting="deletionTimestamp" in meta,
+        status=status,
+        resource_version=meta["resourceVersion"],
+    )
 
 
 def parse_allocation(raw: Raw) -> AllocationRecord:

@@ -14,7 +14,7 @@ from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.model_profile import ModelProfileSpec
-from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicySpec
 from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.kube import kinds, parse
 from inferscale_operator.kube.kinds import Kind
@@ -127,6 +127,8 @@ class World:
     autoscalers: Mapping[Key, parse.AutoscalerRecord] = field(default_factory=dict)
     saved: float | None = None
     """What was saved up to the last tick of this process; None: it has not ticked."""
+    kept_policy: OptimizerPolicySpec | None = None
+    """The last OptimizerPolicy that could be used, as long as there is one at all."""
 
     @property
     def moving(self) -> bool:
@@ -138,6 +140,15 @@ class World:
 
     def status_of(self, kind: str, key: Key) -> Mapping[str, Any]:
         """Status of a custom resource as it is on the API server."""
+        record = self._record(kind, key)
+        return record.status if record is not None else {}
+
+    def resource_version_of(self, kind: str, key: Key) -> str:
+        """ResourceVersion of a custom resource as it was read; empty: it is not there."""
+        record = self._record(kind, key)
+        return record.resource_version if record is not None else ""
+
+    def _record(self, kind: str, key: Key) -> parse.CustomRecord[Any] | None:
         records: Mapping[Key, parse.CustomRecord[Any]] = {
             kinds.ACCELERATOR_PROFILE.name: self.accelerator_profiles,
             kinds.MODEL_PROFILE.name: self.model_profiles,
@@ -145,8 +156,7 @@ class World:
             kinds.OPTIMIZER_POLICY.name: self.policies,
             kinds.INFERENCE_SERVICE.name: self.services,
         }.get(kind, {})  # type: ignore[assignment]
-        record = records.get(key)
-        return record.status if record is not None else {}
+        return records.get(key)
 
 
 class Stores:
@@ -177,6 +187,13 @@ class Stores:
             kinds.REPLICA_SET: self.replica_sets,
             kinds.AUTOSCALER: self.autoscalers,
         }
+        self._kept_policy: OptimizerPolicySpec | None = None
+
+    def keep_policy(self) -> None:
+        """Remember the OptimizerPolicy if it can be used, and forget it when there is none."""
+        record = self.policies.copy().get(("", POLICY_NAME))
+        if record is None or record.resource.spec is not None:
+            self._kept_policy = record.resource.spec if record is not None else None
 
     @property
     def complete(self) -> bool:
@@ -206,6 +223,7 @@ class Stores:
         Args:
             held: By uid of the InferenceAllocation, statuses that were decided and not yet written.
         """
+        self.keep_policy()
         allocations = {
             key: replace(record, status=held.get(record.uid, record.status))
             for key, record in self.allocations.copy().items()
@@ -222,4 +240,5 @@ class Stores:
             deployments=self.deployments.copy(),
             replica_sets=self.replica_sets.copy(),
             autoscalers=self.autoscalers.copy(),
+            kept_policy=self._kept_policy,
         )

@@ -153,19 +153,21 @@ def mark_move(client: Client, record: AllocationRecord, deployment: str | None) 
     return Answer(INFERENCE_ALLOCATION, answer)
 
 
-def write_status(client: Client, ref: ObjectRef, status: Mapping[str, Any]) -> Answer:
-    """Replace the status of a custom resource; nobody else writes it.
+def write_status(client: Client, ref: ObjectRef, status: Mapping[str, Any], version: str) -> Answer:
+    """Replace the status of a custom resource, unless it has changed since `version`.
 
     A JSON patch, since the template of a move holds nulls that matter and a merge patch would drop them, and
     since the status of an object does not take a uid as a precondition.
 
     Raises:
-        ApiError: it was refused, it is another object of that name, or there was no answer.
+        ApiError: it was refused, it has changed, it is another object of that name, or there was no answer.
     """
     kind = KIND_BY_NAME[ref.kind]
     operations: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/uid", "value": ref.uid},
         {"op": "add", "path": "/status", "value": dict(status)},
+        # An update from an older version is a conflict.
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
     ]
     answer = client.patch(kind, ref.namespace, ref.name, operations, PatchType.JSON, "status")
     return Answer(kind, answer)
