@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -67,6 +68,10 @@ class World:
     account: Path = Path()
     fleet_address: str = ""
     prometheus_url: str = ""
+    asked_through: str = ""
+    """Where the operator asks Prometheus; empty: directly."""
+    options: tuple[str, ...] = ("--listen=0",)
+    """Options of the operator."""
     fleet: Fleet = field(default_factory=lambda: Fleet(()))
     demands: Mapping[str, Demand] = field(default_factory=dict)
     created: list[tuple[str, str]] = field(default_factory=list)
@@ -158,6 +163,10 @@ class World:
         """All plans so far, oldest first."""
         return [json.loads(path.read_text()) for path in sorted(self._records.glob("*.plan.json"))]
 
+    def last_plan(self) -> Object:
+        """The newest plan."""
+        return json.loads((self._records / self.ticks()).read_text())
+
     def measured(self, query: str) -> float | None:
         """A single figure from Prometheus; None: no sample."""
         answer = requests.get(f"{self.prometheus_url}/api/v1/query", {"query": query}, timeout=10)
@@ -201,7 +210,8 @@ class World:
             self._operator,
             sys.executable,
             *("-m", "inferscale_operator", f"--kubeconfig={self.account}"),
-            *(f"--prometheus-url={self.prometheus_url}", "--listen=0", "--no-leader-elect"),
+            *(f"--prometheus-url={self.asked_through or self.prometheus_url}", "--no-leader-elect"),
+            *self.options,
             *(f"--record={self._records}", "--record-keep=100000"),
         )
 
@@ -223,6 +233,12 @@ class World:
     def stop_prometheus(self) -> None:
         """Stop it; its address stays."""
         self.cluster.stop(self._prometheus)
+
+    def forget_metrics(self) -> None:
+        """Restart Prometheus without the data that it had."""
+        self.stop_prometheus()
+        shutil.rmtree(self.cluster.directory / self._prometheus / "data")
+        self.start_prometheus()
 
     def break_server(self, pod: Object, fault: Fault) -> None:
         """Give a pod's server a fault, or take it away."""

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 RECONCILE_EVERY_S = 300.0
 SETTLE_S = 5.0
 """A listing that a watch started over from is given this long to arrive."""
-RETRY_S = 5.0
+RETRY_S = 1.0
 CONTACT_EVERY_S = 5.0
 CONTACT_LIMIT_S = 5.0
 """For the API server to answer that it is there."""
@@ -274,14 +274,15 @@ async def fill(app: App) -> None:
         UsageError: the custom resources are not installed, or the account may not read something.
     """
     for kind in WATCHED:
+        trouble = ""
         while not app.stores.by_kind[kind].complete:
             try:
                 app.stores.by_kind[kind].seed(await asyncio.to_thread(app.client.list_all, kind))
             except ApiError as error:
                 _explain(kind, error)
-                logger.warning(
-                    "%s cannot be listed, once more in %d s: %s", kind.plural, RETRY_S, error.message
-                )
+                if error.message != trouble:
+                    trouble = error.message
+                    logger.warning("%s cannot be listed yet, tried again: %s", kind.plural, trouble)
                 app.health.beat()
                 await asyncio.sleep(RETRY_S)
     app.health.filled = True

@@ -1,0 +1,168 @@
+"""The operator's own metrics: what they say of a plan, and that what is gone is gone."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from builders import UNKNOWN, load, policy, service, world
+from inferscale_operator.api.optimizer_policy import MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.decide import decide
+from inferscale_operator.metrics.queries import Answer, Answers, Query
+from inferscale_operator.snapshot import Snapshot
+from inferscale_operator.telemetry import reference
+from inferscale_operator.telemetry.families import FAMILIES, OF_PLAN
+from inferscale_operator.telemetry.instruments import CountedMetrics, Telemetry
+
+ROOT = Path(__file__).parents[2]
+Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def exposed(telemetry: Telemetry) -> Series:
+    """Every sample by its name and labels."""
+    families = text_string_to_metric_families(telemetry.exposition().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def shown(snapshot: Snapshot) -> Series:
+    telemetry = Telemetry()
+    telemetry.planned(snapshot, decide(snapshot))
+    return exposed(telemetry)
+
+
+def at(series: Series, name: str, **labels: str) -> float:
+    return series[f"inferscale_{name}", tuple(sorted(labels.items()))]
+
+
+def test_a_plan_is_told_by_service_type_and_reason() -> None:
+    busy = service("llama", 2, load(100.0))
+    series = shown(world(busy, service("blind", 1, UNKNOWN)))
+    here = {"namespace": "prod", "service": "llama"}
+    [plan] = [
+        p for p in decide(world(busy, service("blind", 1, UNKNOWN))).services if p.service.name == "llama"
+    ]
+    [entry] = plan.allocation.allocations
+    assert at(series, "service_replicas", **here, accelerator="h100", of="current") == 2
+    assert at(series, "service_replicas", **here, accelerator=entry.accelerator, of="desired") == (
+        entry.desired_replicas
+    )
+    assert entry.predicted_itl is not None
+    assert at(series, "service_predicted_itl_seconds", **here) == pytest.approx(entry.predicted_itl / 1000)
+    assert at(series, "service_arrivals_per_second", **here) == pytest.approx(100 / 60, abs=0.01)
+    assert at(series, "services_unknown", cause="MetricsUnknown") == 1
+    assert at(series, "services", reason="MetricsUnknown") == 1
+    assert at(series, "accelerator_units", type="H100", state="total") == 8
+    assert at(series, "accelerator_units", type="H100", state="used") == 3
+    assert at(series, "cost_per_hour", of="current") == 30
+
+
+def test_what_is_not_known_has_no_series() -> None:
+    series = shown(world(service("blind", 1, UNKNOWN)))
+    assert not [name for name, _ in series if name.startswith("inferscale_service_observed")]
+    assert not [name for name, _ in series if name.startswith("inferscale_service_arrivals")]
+
+
+def test_what_holds_back_is_counted_by_kind() -> None:
+    slow = {"scaleUp": {"stabilizationWindowSeconds": 60}, "scaleDown": {"stabilizationWindowSeconds": 60}}
+    waits = service("llama", 2, load(300.0), behavior=slow)
+    advised = service("advised", 2, load(300.0), mode="Recommend")
+    series = shown(world(waits, advised))
+    assert at(series, "services_held_back", gate="Stabilizing") == 1
+    assert at(series, "services_held_back", gate="Recommend") == 1
+
+
+def test_series_of_a_deleted_service_go_away_with_the_next_plan() -> None:
+    telemetry = Telemetry()
+    both = world(service("llama"), service("other"))
+    telemetry.planned(both, decide(both))
+    assert any(("service", "other") in labels for _, labels in exposed(telemetry))
+    one = world(service("llama"))
+    telemetry.planned(one, decide(one))
+    assert not any(("service", "other") in labels for _, labels in exposed(telemetry))
+    assert any(("service", "llama") in labels for _, labels in exposed(telemetry))
+
+
+def test_a_replica_that_does_not_lead_any_more_tells_of_no_plan() -> None:
+    telemetry = Telemetry()
+    telemetry.leads(True)
+    telemetry.planned(world(service()), decide(world(service())))
+    assert at(exposed(telemetry), "leader") == 1
+    telemetry.leads(False)
+    series = exposed(telemetry)
+    assert at(series, "leader") == 0
+    names = {family.name for family in OF_PLAN}
+    assert not [name for name, _ in series if name in names]
+
+
+def test_requests_are_counted_by_verb_kind_and_code() -> None:
+    telemetry = Telemetry()
+    telemetry.requested("patch", "Deployment", 409, 0.1)
+    telemetry.requested("patch", "Deployment", 409, 0.1)
+    series = exposed(telemetry)
+    assert at(series, "api_requests_total", verb="patch", kind="Deployment", code="409") == 2
+    assert at(series, "api_request_seconds_count", verb="patch") == 2
+
+
+class Answering:
+    """A Prometheus that answers as it is told."""
+
+    def __init__(self, *errors: str) -> None:
+        self.errors = errors
+
+    def ask(self, _settings: MetricsSettings, _time: float) -> Answers:
+        return {query: Answer(error=error) for query, error in zip(Query, self.errors, strict=False)}
+
+
+def test_queries_are_counted_and_the_first_error_is_kept() -> None:
+    telemetry = Telemetry()
+    counted = CountedMetrics(Answering("", "too slow", "too slow too"), telemetry)
+    assert len(counted.ask(OptimizerPolicySpec().metrics, 0.0)) == 3
+    series = exposed(telemetry)
+    assert at(series, "prometheus_queries_total", result="ok") == 1
+    assert at(series, "prometheus_queries_total", result="error") == 2
+    assert counted.error == "too slow"
+
+
+def test_a_tick_and_its_phases_are_timed_when_they_end() -> None:
+    telemetry = Telemetry()
+    with telemetry.tick(), telemetry.phase("observe"):
+        pass
+    with pytest.raises(ZeroDivisionError), telemetry.tick():
+        raise ZeroDivisionError
+    series = exposed(telemetry)
+    assert at(series, "tick_seconds_count") == 1
+    assert at(series, "phase_seconds_count", phase="observe") == 1
+    assert at(series, "last_tick_timestamp_seconds") > 0
+
+
+def test_every_metric_is_in_the_reference_and_exposed_with_its_help() -> None:
+    telemetry = Telemetry()
+    text = telemetry.exposition().decode()
+    page = reference.page()
+    for family in FAMILIES:
+        assert f"| `{family.name}` | {family.type} |" in page
+        assert f"# TYPE {family.name} {family.type}" in text
+        assert f"# HELP {family.name} {family.help}" in text
+    named = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE inferscale_")}
+    created = {name for name in named if name.endswith("_created")}
+    assert named - created == {family.name for family in FAMILIES}
+
+
+def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
+    reference.main(["--check", f"--root={ROOT}"])
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(SystemExit, match="not up to date with the metrics"):
+        reference.main(["--check", f"--root={tmp_path}"])
+    reference.main([f"--root={tmp_path}"])
+    reference.main(["--check", f"--root={tmp_path}"])
+
+
+@pytest.mark.parametrize("fields", [{}, {"policy": policy(accelerators="Unlimited")}, {"nodes": ()}])
+def test_any_plan_can_be_told(fields: dict[str, Any]) -> None:
+    assert shown(replace(world(service(), service("blind", 1, UNKNOWN)), **fields))
