@@ -109,6 +109,7 @@ def carry_out(
     present: tuple[objects.Object, ...] = (),
     service: objects.Object | None = None,
     written: dict[str, datetime] | None = None,
+    **options: Any,
 ) -> Outcome:
     stores = Stores()
     stores.services.apply("ADDED", service or objects.service())
@@ -116,7 +117,8 @@ def carry_out(
         stores.allocations.apply("ADDED", raw)
         server.allocations[raw["metadata"]["name"]] = raw
     plan = Plan(NOW, services, orphans)
-    return act(server, plan, stores.copy({}), written if written is not None else {})  # type: ignore[arg-type]
+    known = written if written is not None else {}
+    return act(server, plan, stores.copy({}), known, **options)  # type: ignore[arg-type]
 
 
 def test_a_service_gets_its_allocation_then_the_patch_then_its_conditions_then_events() -> None:
@@ -243,6 +245,29 @@ def test_an_api_server_that_does_not_answer_is_not_asked_again_for_each_service(
     assert server.said == ["create InferenceAllocation"]
 
 
+def test_an_api_server_that_asks_to_be_left_alone_is_left_alone() -> None:
+    server = Server(create_InferenceAllocation=ApiError(429, "TooManyRequests", "later"))
+    outcome = carry_out(server, service_plan("chat"), service_plan("code"))
+    assert outcome.left == ["team/code"]
+    assert server.said == ["create InferenceAllocation"]
+
+
+def test_what_there_was_no_time_for_comes_first_the_next_time() -> None:
+    server = Server()
+    outcome = carry_out(server, service_plan("chat"), service_plan("code"), deadline=0.0)
+    assert (server.said, outcome.left) == ([], ["team/chat", "team/code"])
+    carry_out(server, service_plan("chat"), service_plan("code"), first=["team/code"])
+    assert next(name for _, name, _ in server.requests) == "code"
+
+
+def test_a_clock_that_was_put_back_keeps_no_status_from_being_written() -> None:
+    server = Server()
+    present = objects.allocation(status={"reason": "Optimal", "message": "1.0 ms"})
+    tomorrow = {"uid-chat": NOW + timedelta(days=1)}
+    carry_out(server, service_plan(events=()), present=(present,), written=tomorrow)
+    assert "patch InferenceAllocation/status" in server.said
+
+
 def test_figures_that_are_not_worth_a_write_are_held() -> None:
     server = Server()
     present = objects.allocation(
@@ -277,11 +302,15 @@ def test_a_status_is_written_along_with_its_event_lest_the_event_be_sent_again()
     assert server.said[-2:] == ["patch InferenceService/status", "create Event"]
 
 
-def test_a_status_is_guarded_by_the_uid_of_the_object_it_is_about() -> None:
+def test_a_status_is_guarded_by_the_uid_and_the_version_of_the_object_it_is_about() -> None:
     server = Server()
-    carry_out(server, service_plan(), present=(objects.allocation(),))
-    guards = [body[0] for what, _, body in server.requests if what.endswith("/status")]
-    assert guards == [{"op": "test", "path": "/metadata/uid", "value": "uid-chat"}] * 2
+    carry_out(
+        server, service_plan(), present=(objects.allocation(version=5),), service=objects.service(version=7)
+    )
+    guards = [(body[0], body[2]) for what, _, body in server.requests if what.endswith("/status")]
+    uid = {"op": "test", "path": "/metadata/uid", "value": "uid-chat"}
+    version = {"op": "replace", "path": "/metadata/resourceVersion"}
+    assert guards == [(uid, version | {"value": "5"}), (uid, version | {"value": "7"})]
 
 
 def orphan(*, release: bool) -> OrphanPlan:

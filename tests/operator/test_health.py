@@ -14,14 +14,17 @@ import pytest
 import requests
 from kubernetes.client.configuration import Configuration
 
+from fault_proxy import Fault, Proxy, always
 from inferscale_operator import tick
 from inferscale_operator.act import Outcome
+from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.application import App, make_app, serve
 from inferscale_operator.endpoint import Answer, Endpoint, told
 from inferscale_operator.errors import UsageError
 from inferscale_operator.health import Health, Role, Verdict, alive, ready
-from inferscale_operator.kube.client import ApiError, Client
+from inferscale_operator.kube.client import ApiError, Client, load_configuration
 from inferscale_operator.kube.kinds import EVENT
+from inferscale_operator.metrics.prometheus import Prometheus
 from inferscale_operator.settings import make_settings
 
 
@@ -147,11 +150,47 @@ def test_a_request_ends_however_slowly_it_is_answered(server: Any) -> None:
     assert caught.value.status == 0
 
 
+def test_queries_of_prometheus_end_however_slowly_they_are_answered() -> None:
+    with dripping_server() as url:
+        prometheus = Prometheus(url, timeout_seconds=0.3)
+        answers = prometheus.ask(OptimizerPolicySpec().metrics, 0.0)
+        prometheus.close()
+    assert {answer.error.endswith("no answer within 0.3 s") for answer in answers.values()} == {True}
+
+
+def test_a_wait_that_the_api_server_asks_for_is_not_waited_for_within_a_tick(tmp_path: Path) -> None:
+    with answering(b"{}", 429, ("Retry-After", "3600")) as url:
+        config = load_configuration(kubeconfig(tmp_path, url), None)
+        client = Client(config)
+        with pytest.raises(ApiError) as caught:
+            client.version()
+        client._api.rest_client.pool_manager.clear()
+    assert caught.value.status == 429
+
+
 @contextmanager
-def answering(text: bytes) -> Iterator[str]:
+def answering(text: bytes, status: int = 200, *headers: tuple[str, str]) -> Iterator[str]:
     """A server that answers every request alike."""
-    with Endpoint("127.0.0.1:0", {"/version": lambda: Answer(200, "application/json", text)}) as endpoint:
-        yield endpoint.url
+    with Proxy("http://127.0.0.1:9") as server:
+        server.rule = always(Fault(status=status, body=text, headers=headers))
+        yield server.url
+
+
+def kubeconfig(folder: Path, server: str) -> Path:
+    """A kubeconfig for an API server."""
+    path = folder / "kubeconfig"
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    path.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [context],
+                "clusters": [{"name": "c", "cluster": {"server": server}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+            }
+        )
+    )
+    return path
 
 
 @pytest.mark.parametrize("text", [b'{"gitVer', b"[]", b"<html>", b""])
@@ -181,26 +220,14 @@ def test_every_request_is_observed_and_every_write_is_guarded() -> None:
 
 
 def test_probes_are_answered_while_prometheus_and_the_api_server_are_silent(tmp_path: Path) -> None:
-    kubeconfig = tmp_path / "kubeconfig"
     with silent_server() as nobody:
-        context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-        kubeconfig.write_text(
-            json.dumps(
-                {
-                    "current-context": "c",
-                    "contexts": [context],
-                    "clusters": [{"name": "c", "cluster": {"server": nobody}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                }
-            )
-        )
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         app = make_app(
             make_settings(
                 {
                     "prometheus_url": nobody,
-                    "kubeconfig": str(kubeconfig),
+                    "kubeconfig": str(kubeconfig(tmp_path, nobody)),
                     "listen": f"127.0.0.1:{port}",
                     "leader_elect": False,
                 }

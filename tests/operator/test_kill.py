@@ -97,7 +97,7 @@ class Server:
         return new
 
     def _check(self) -> None:
-        """A template that is not the owner's is on record before it is there, and guarded by the finalizer."""
+        """A template that is not the owner's is on record before it is there, guarded by the finalizer."""
         [deployment] = self.stored[kinds.DEPLOYMENT].values()
         if deployment["spec"]["template"] != self.template:
             [allocation] = self.stored[kinds.INFERENCE_ALLOCATION].values()
