@@ -150,7 +150,7 @@ class Client:
         """An object.
 
         Raises:
-            ApiError: it was refused or there was no answer.
+            ApiError: it is not there, it was refused or there was no answer.
         """
         return self._request("get", kind.name, kind.path(namespace, name), {}, {})
 
@@ -168,14 +168,6 @@ class Client:
             {"Content-Type": "application/json"},
             body,
         )
-
-    def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any]:
-        """An object.
-
-        Raises:
-            ApiError: it is not there, it was refused or there was no answer.
-        """
-        return self._request("GET", kind.path(namespace, name), {}, {})
 
     def create(self, kind: Kind, namespace: str | None, body: Raw) -> dict[str, Any]:
         """Create an object and return it.
