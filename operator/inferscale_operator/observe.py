@@ -42,6 +42,7 @@ NO_POLICY = ObservedLoad(
     LoadState.UNKNOWN,
     f"OptimizerPolicy {POLICY_NAME} cannot be used, so it is not known how Prometheus is to be asked:"
     " see its condition Ready",
+    cause=UnknownCause.POLICY_INVALID,
 )
 
 

@@ -78,6 +78,8 @@ class UnknownCause(StrEnum):
     QUERY_FAILED = "QueryFailed"
     ANSWER_INCOMPLETE = "AnswerIncomplete"
     """A backend that asks others said that something is missing."""
+    POLICY_INVALID = "PolicyInvalid"
+    """How Prometheus is to be asked is not known: see `PolicyState.HELD`."""
     PRESET_NOT_FOUND = "MetricPresetNotFound"
     NO_READY_PODS = "NoReadyPods"
     NO_SAMPLES = "NoSamples"

@@ -152,7 +152,7 @@ def test_while_prometheus_has_a_fault_the_last_decision_is_held_and_the_fault_is
     assert blind[name].replicas == MOST
     assert OF_PROMETHEUS[name][1] in blind[name].said
     assert f"Prometheus {run.prometheus.url}: query of" in blind[name].said
-    assert 'inferscale_services_unknown{cause="MetricsUnknown"}' in blind[name].metrics
+    assert 'inferscale_services_unknown{cause="QueryFailed"}' in blind[name].metrics
     assert [status for fault, status in run.probes if fault == name] == [200]
 
 

@@ -74,5 +74,5 @@ def test_a_thousand_services_at_once_are_all_told_and_none_is_changed(
     assert len(deployments["items"]) == COUNT
     assert alive == {200}
     metrics = requests.get(f"{url}/metrics", timeout=30).text
-    assert f'inferscale_services_unknown{{cause="MetricsUnknown"}} {COUNT}.0' in metrics
+    assert f'inferscale_services_unknown{{cause="QueryFailed"}} {COUNT}.0' in metrics
     api.close()

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import kubernetes_objects as objects
 from builders import NOW, after, load, of, service, world
-from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.decide import decide
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.stores import Stores
@@ -89,7 +88,7 @@ def with_meta(raw: objects.Object, version: int = 1) -> objects.Object:
 class Silent:
     """A Prometheus that must not be asked."""
 
-    def ask(self, _settings: MetricsSettings, _time: float) -> Answers:
+    def ask(self, *_: Any) -> dict[str, Answers]:
         raise AssertionError
 
 

@@ -17,14 +17,12 @@ from kubernetes.client.configuration import Configuration
 from fault_proxy import Fault, Proxy, always
 from inferscale_operator import tick
 from inferscale_operator.act import Outcome
-from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.application import App, make_app, serve
 from inferscale_operator.endpoint import Answer, Endpoint, told
 from inferscale_operator.errors import UsageError
 from inferscale_operator.health import Health, Role, Verdict, alive, ready
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
 from inferscale_operator.kube.kinds import EVENT
-from inferscale_operator.metrics.prometheus import Prometheus
 from inferscale_operator.settings import make_settings
 
 
@@ -148,14 +146,6 @@ def test_a_request_ends_however_slowly_it_is_answered(server: Any) -> None:
             client.version()
         client._api.rest_client.pool_manager.clear()
     assert caught.value.status == 0
-
-
-def test_queries_of_prometheus_end_however_slowly_they_are_answered() -> None:
-    with dripping_server() as url:
-        prometheus = Prometheus(url, timeout_seconds=0.3)
-        answers = prometheus.ask(OptimizerPolicySpec().metrics, 0.0)
-        prometheus.close()
-    assert {answer.error.endswith("no answer within 0.3 s") for answer in answers.values()} == {True}
 
 
 def test_a_wait_that_the_api_server_asks_for_is_not_waited_for_within_a_tick(tmp_path: Path) -> None:

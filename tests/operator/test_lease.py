@@ -113,12 +113,14 @@ def test_a_holder_that_is_silent_is_followed_after_the_duration_by_the_clock_of_
     assert server.lease["spec"]["leaseTransitions"] == 2
 
 
-def test_the_wait_begins_anew_with_every_renewal_that_is_seen() -> None:
-    a_lease = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "a", "renewTime": "1"}}
-    first = seen(None, a_lease, 0.0, 15)
-    later = seen(first, {**a_lease, "metadata": {"resourceVersion": "2"}}, 9.0, 15)
-    renewed = seen(later, {**a_lease, "spec": {**a_lease["spec"], "renewTime": "2"}}, 10.0, 15)
-    assert (first.since, later.since, renewed.since) == (0.0, 0.0, 10.0)
+def test_the_wait_begins_anew_with_every_renewal_that_is_seen_even_if_the_clock_of_the_holder_stands() -> (
+    None
+):
+    lease = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "a", "renewTime": "1"}}
+    first = seen(None, lease, 0.0, 15)
+    again = seen(first, lease, 9.0, 15)
+    renewed = seen(again, {**lease, "metadata": {"resourceVersion": "2"}}, 10.0, 15)
+    assert (first.since, again.since, renewed.since) == (0.0, 0.0, 10.0)
 
 
 def test_a_leader_that_was_frozen_sends_nothing_when_it_is_thawed() -> None:
@@ -210,7 +212,7 @@ def test_our_clock_goes_on() -> None:
 
 
 def test_another_process_of_our_name_is_another() -> None:
-    lease = Seen("pod_1", "x", 15, 1, "1", since=0.0)
+    lease = Seen("pod_1", 15, 1, "1", since=0.0)
     assert not may_take(lease, "pod_2", 14.0)
 
 

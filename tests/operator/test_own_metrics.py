@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import UNKNOWN, load, policy, service, world
-from inferscale_operator.api.optimizer_policy import MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.decide import decide
 from inferscale_operator.metrics.queries import Answer, Answers, Query
 from inferscale_operator.snapshot import Snapshot
@@ -115,14 +115,15 @@ class Answering:
     def __init__(self, *errors: str) -> None:
         self.errors = errors
 
-    def ask(self, _settings: MetricsSettings, _time: float) -> Answers:
-        return {query: Answer(error=error) for query, error in zip(Query, self.errors, strict=False)}
+    def ask(self, *_: Any) -> dict[str, Answers]:
+        answers = {query: Answer(error=error) for query, error in zip(Query, self.errors, strict=False)}
+        return {"vllm": answers}
 
 
 def test_queries_are_counted_and_the_first_error_is_kept() -> None:
     telemetry = Telemetry()
     counted = CountedMetrics(Answering("", "too slow", "too slow too"), telemetry)
-    assert len(counted.ask(OptimizerPolicySpec().metrics, 0.0)) == 3
+    assert len(counted.ask(OptimizerPolicySpec().metrics, (), 0.0)["vllm"]) == 3
     series = exposed(telemetry)
     assert at(series, "prometheus_queries_total", result="ok") == 1
     assert at(series, "prometheus_queries_total", result="error") == 2

@@ -65,13 +65,12 @@ class Seen:
     """A Lease as it was last read."""
 
     holder: str
-    renewal: str
     duration_s: float
     transitions: int
     version: str
     """Empty: there is none."""
     since: float
-    """When it was first seen with this holder and renewal, by our own clock."""
+    """When this version was first seen, by our own clock."""
 
 
 def seen(before: Seen | None, raw: Raw, now: float, duration_s: float) -> Seen:
@@ -84,14 +83,14 @@ def seen(before: Seen | None, raw: Raw, now: float, duration_s: float) -> Seen:
         duration_s: Where the Lease does not say how long it lasts.
     """
     spec = raw.get("spec") or {}
-    holder, renewal = str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or "")
-    same = before is not None and (before.holder, before.renewal) == (holder, renewal)
+    version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
+    # Not by the time in it: a clock that stands still would hide a renewal.
+    same = before is not None and before.version == version
     return Seen(
-        holder=holder,
-        renewal=renewal,
+        holder=str(spec.get("holderIdentity") or ""),
         duration_s=float(spec.get("leaseDurationSeconds") or duration_s),
         transitions=int(spec.get("leaseTransitions") or 0),
-        version=str((raw.get("metadata") or {}).get("resourceVersion") or ""),
+        version=version,
         since=before.since if before is not None and same else now,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 
@@ -12,8 +12,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 from prometheus_client.registry import Collector
 
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
-from inferscale_operator.metrics.queries import Answers
+from inferscale_operator.metrics.queries import Answer, Answers
 from inferscale_operator.observe import Metrics
 from inferscale_operator.plan import Plan
 from inferscale_operator.snapshot import Snapshot
@@ -62,9 +63,9 @@ class Telemetry:
         self._requests.labels(verb, kind, str(status)).inc()
         self._request_seconds.labels(verb).observe(seconds)
 
-    def asked(self, answers: Answers, seconds: float) -> None:
+    def asked(self, answers: Sequence[Answer], seconds: float) -> None:
         """Prometheus was asked."""
-        errors = sum(bool(answer.error) for answer in answers.values())
+        errors = sum(bool(answer.error) for answer in answers)
         self._queries.labels("error").inc(errors)
         self._queries.labels("ok").inc(len(answers) - errors)
         self._ask.observe(seconds)
@@ -112,13 +113,16 @@ class CountedMetrics:
         self.error = ""
         """Of the first query that failed when it was last asked."""
 
-    def ask(self, settings: MetricsSettings, time: float) -> Answers:
-        """Ask every query as of `time` (Unix seconds)."""
+    def ask(
+        self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
+    ) -> Mapping[str, Answers]:
+        """Ask every query of some presets as of `time` (Unix seconds)."""
         begin = _now()
-        answers = self._metrics.ask(settings, time)
+        by_preset = self._metrics.ask(settings, presets, time)
+        answers = [answer for answers in by_preset.values() for answer in answers.values()]
         self._telemetry.asked(answers, _now() - begin)
-        self.error = next((answer.error for answer in answers.values() if answer.error), "")
-        return answers
+        self.error = next((answer.error for answer in answers if answer.error), "")
+        return by_preset
 
 
 class _LastPlan(Collector):
