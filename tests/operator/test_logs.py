@@ -57,8 +57,8 @@ def test_what_holds_back_is_named() -> None:
     slow = {"scaleUp": {"stabilizationWindowSeconds": 60}, "scaleDown": {"stabilizationWindowSeconds": 60}}
     plan = decide(world(service("llama", 2, load(170.0), keepAccelerator=True, behavior=slow)))
     [change] = changes({}, plan)
-    assert "[Stabilizing]" in change.line
-    assert change.facts["gates"] == ["Stabilizing"]
+    assert "[Stabilization]" in change.line
+    assert change.facts["gates"] == ["Stabilization"]
     assert change.facts["to"] == {"accelerator": "h100", "replicas": 2}
     assert change.facts["target"] == {"accelerator": "h100", "replicas": 3}
     assert list(changes({"prod/llama": decided(plan.services[0])}, plan)) == []

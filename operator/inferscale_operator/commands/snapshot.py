@@ -44,7 +44,8 @@ def snapshot(folder: Path, prometheus_url: str | None, kubeconfig: Path | None, 
         "prometheus_url": prometheus_url,
         "kubeconfig": kubeconfig or found_kubeconfig(),
         "context": context,
-        "liveness_address": OFF,
+        "listen": OFF,
+        "leader_elect": False,
     }
     app = make_app(make_settings(given))
     recorder = Recorder(folder, keep=None)

@@ -76,6 +76,8 @@ MOVES = _gauge("moves", "Moves that are under way, by step.", "step")
 UNSERVED = _gauge("services_unserved", "Services that the plan cannot serve within their objectives.")
 GAP = _gauge("optimality_gap_ratio", "How far the plan may be from the best one, as a fraction of its cost.")
 COST = _gauge("cost_per_hour", "Cost per hour of all services. of: current or target.", "of")
+SAVED = _gauge("saved_cost", "Cost saved since the first adoption, against what was adopted; may fall.")
+SAVED_PER_HOUR = _gauge("saved_cost_per_hour", "Cost per hour that is saved now, against what was adopted.")
 UNITS = _gauge(
     "accelerator_units",
     "Units of a type of accelerator. state: total, used (by services), others (by other workloads) or free.",
@@ -105,6 +107,8 @@ OF_PLAN = (
     UNSERVED,
     GAP,
     COST,
+    SAVED,
+    SAVED_PER_HOUR,
     UNITS,
     SERVICE_COST,
     REPLICAS,

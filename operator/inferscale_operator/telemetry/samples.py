@@ -27,19 +27,7 @@ def samples(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
 
 def gates(service: ServicePlan) -> frozenset[str]:
     """What holds back that the service gets what is wanted for it."""
-    stated = _conditions(service)
-    held = set()
-    for kind, status, reasons in (
-        ("Applied", "True", {"Stabilizing"}),
-        ("CapacityLimited", "True", {"WaitingForCapacity"}),
-    ):
-        condition = stated.get(kind, {})
-        if condition.get("status") == status and condition["reason"] in reasons:
-            held.add(condition["reason"])
-    applied = stated.get("Applied", {})
-    if applied.get("status") == "False":
-        held.add(applied["reason"])
-    return frozenset(held)
+    return frozenset(gate.type.value for entry in service.allocation.allocations for gate in entry.gates)
 
 
 def _counts(plan: Plan) -> Iterator[Sample]:
@@ -73,6 +61,9 @@ def _cluster(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
     rows = [entry for service in plan.services for entry in service.allocation.allocations]
     yield families.COST, ("current",), sum(entry.current_cost or 0.0 for entry in rows)
     yield families.COST, ("target",), sum(entry.cost or 0.0 for entry in rows)
+    if plan.savings is not None:
+        yield families.SAVED, (), plan.savings.total
+        yield families.SAVED_PER_HOUR, (), plan.savings.per_hour
     if plan.gap is not None:
         yield families.GAP, (), plan.gap
     types = {
