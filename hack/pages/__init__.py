@@ -1,7 +1,7 @@
 """Commands in the documentation, run again: blocks that begin with `$ inferscale …`, and their output.
 
-Only commands that need nothing but files: what others show depends on the cluster that they are run on. A line `…` stands for output that is left out. `python -m pages` writes the output anew into the pages;
-a test compares it.
+Only commands that need nothing but files: what others show depends on the cluster. A line `…` stands for
+output that is left out. `python -m pages` writes the output anew into the pages; a test compares it.
 """
 
 from __future__ import annotations
