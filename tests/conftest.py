@@ -1,4 +1,4 @@
-"""A local cluster for the tests of this folder: one for the session, with a namespace for each module."""
+"""A local cluster for the tests that need one: one for the session, with a namespace for each module."""
 
 import os
 import re
@@ -11,12 +11,12 @@ import pytest
 
 from localcluster import Cluster, ToolsUnavailableError
 
-HERE = Path(__file__).parent
+ON_A_CLUSTER = tuple(Path(__file__).parent / folder for folder in ("chart", "cluster"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents:
+        if item.path.parent in ON_A_CLUSTER:
             item.add_marker(pytest.mark.cluster)
 
 
