@@ -38,6 +38,7 @@ check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up 
 	$(BIN)/lint-imports
 	$(BIN)/python -m inferscale_operator.api.crds --check
 	$(BIN)/python -m inferscale_operator.telemetry.reference --check
+	$(BIN)/python hack/chartfiles.py --check
 
 .PHONY: format
 format: $(BIN)/.ready ## Format the code and mend what can be mended
@@ -45,19 +46,26 @@ format: $(BIN)/.ready ## Format the code and mend what can be mended
 	$(BIN)/ruff format
 
 .PHONY: generate
-generate: $(BIN)/.ready ## Write crds/, the generated pages of docs/ and the output of commands in the docs anew
+generate: $(BIN)/.ready ## Write crds/, the chart's copies, the generated pages and the output of commands in docs/ anew
 	$(BIN)/python -m inferscale_operator.api.crds
 	$(BIN)/python -m inferscale_operator.telemetry.reference
 	PYTHONPATH=hack $(BIN)/python -m pages
+	$(BIN)/python hack/chartfiles.py
 
 .PHONY: tools
 tools: ## Get the programs of the local cluster: built once, into a cache of the user's
 	@hack/cluster tools
 
 .PHONY: lock
-lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## Write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --group dev --extra plot --python-version 3.11 \
 	  --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --custom-compile-command "make lock" --constraints requirements.lock \
+	  --output-file deploy/requirements.lock pyproject.toml
+	echo hatchling | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --custom-compile-command "make lock" --constraints requirements.lock \
+	  --output-file deploy/requirements-build.lock -
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches (not the cache of cluster programs)

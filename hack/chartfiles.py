@@ -30,8 +30,8 @@ helm install inferscale charts/inferscale -n inferscale-system --create-namespac
 ```
 
 Kubernetes {kubernetes}; Helm 3 or 4. The chart renders no object of Inferscale's own kinds: without an
-OptimizerPolicy the defaults hold. Custom resource definitions are upgraded with the release and stay when it is
-uninstalled.
+OptimizerPolicy the defaults hold. Custom resource definitions are upgraded with the release; they stay when
+it is uninstalled.
 
 A value that the chart does not know is refused, with its name.
 
