@@ -39,6 +39,11 @@ check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up 
 	$(BIN)/python -m inferscale_operator.api.crds --check
 	$(BIN)/python -m inferscale_operator.telemetry.reference --check
 	$(BIN)/python hack/chartfiles.py --check
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: $(BIN)/.ready ## Build the documentation into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: format
 format: $(BIN)/.ready ## Format the code and mend what can be mended
@@ -69,7 +74,7 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and caches (not the cache of cluster programs)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 $(BIN)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}: try `make PYTHON=python3.12 …`")'
