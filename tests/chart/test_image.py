@@ -70,7 +70,7 @@ def operator(cluster: Cluster, installed: Path, tmp_path: Path) -> Iterator[str]
                 "PATH": f"{installed}/bin:/usr/bin:/bin",
                 "INFERSCALE_KUBECONFIG": str(cluster.kubeconfig),
                 "INFERSCALE_PROMETHEUS_URL": "http://127.0.0.1:9",
-                "INFERSCALE_LIVENESS_ADDRESS": f"127.0.0.1:{port}",
+                "INFERSCALE_LISTEN": f"127.0.0.1:{port}",
             },
         )
         yield f"http://127.0.0.1:{port}"
