@@ -1,9 +1,9 @@
 """A Deployment as its controllers treat it, for tests of moves: the parts of the rollout that matter.
 
-After `sync`, `rolloutRolling`, `scale` and `GetReplicaSetProportion` of the controller manager: a new number
-of replicas is a scaling event that comes before the template and is shared out between the ReplicaSets; a
-rollout stays within surge and unavailability; a paused one starts nothing new. Pods become ready after a
-while, if their template can run at all.
+After `sync`, `rolloutRolling`, `rolloutRecreate`, `scale` and `GetReplicaSetProportion` of the controller
+manager: a new number of replicas is a scaling event that comes before the template and is shared out between
+the ReplicaSets; a rollout stays within surge and unavailability; a paused one starts nothing new. Pods become
+ready after a while, if their template can run at all.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class ModelDeployment:
     template: Mapping[str, Any] = field(default_factory=pod_spec)
     strategy: Mapping[str, Any] = field(default_factory=lambda: STRATEGY)
     paused: bool = False
+    writer: str = ""
+    """Who else wrote to the template."""
     generation: int = 1
     observed: int = 0
     version: int = 1
@@ -63,6 +65,8 @@ class ModelDeployment:
             paused=self.paused,
             strategy=self.strategy,
             pod_spec=self.template,
+            template_hash=str(self.template),
+            template_writer=self.writer,
             replica_sets=tuple(
                 ReplicaSetState(f"llama-{i}", s.revision, s.desired, len(s.ages), self.ready(s))
                 for i, s in enumerate(self.sets)
@@ -101,6 +105,8 @@ class ModelDeployment:
 
     @property
     def surge(self) -> int:
+        if self.strategy["type"] == "Recreate":
+            return 0
         return _share(self.strategy["rollingUpdate"]["maxSurge"], self.replicas, math.ceil)
 
     @property
@@ -117,6 +123,12 @@ class ModelDeployment:
         if self.paused or any(s.scaled_for != self.replicas for s in active):
             self._scale(new, active)
             return
+        recreated = self.strategy["type"] == "Recreate"
+        if recreated and any(s is not new and s.ages for s in self.sets):
+            for each in active:
+                if each is not new:
+                    self._resize(each, 0)
+            return
         if new is None:
             new = ReplicaSet(self.template, top + 1)
             self.sets.append(new)
@@ -126,7 +138,7 @@ class ModelDeployment:
             self._resize(new, self.replicas)
         elif new.desired < self.replicas and self._room() > 0:
             self._resize(new, new.desired + min(self._room(), self.replicas - new.desired))
-        else:
+        elif not recreated:
             self._shrink_old(new)
 
     def _room(self) -> int:

@@ -107,6 +107,13 @@ class World:
         patch = json.dumps({"spec": spec})
         self.cluster.kubectl("patch", "ifs", name, f"-n={self.namespace}", "--type=merge", f"--patch={patch}")
 
+    def patch(self, kind: str, name: str, body: Object, *, field_manager: str) -> None:
+        """Change an object, as somebody of that name does."""
+        self.cluster.kubectl(
+            *("patch", kind, name, f"-n={self.namespace}", "--type=strategic"),
+            *(f"--field-manager={field_manager}", f"--patch={json.dumps(body)}"),
+        )
+
     # How it is.
 
     def get(self, path: str, name: str = "") -> Object | None:
@@ -214,6 +221,10 @@ class World:
             *self.options,
             *(f"--record={self._records}", "--record-keep=100000"),
         )
+
+    def stop_operator(self) -> None:
+        """SIGTERM, as the kubelet sends it, and wait for its end."""
+        self.cluster.stop(self._operator)
 
     def kill_operator(self) -> None:
         """SIGKILL: it has no time to tidy up."""

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 APPLIED = "Applied"
 PATCH_REFUSED = "PatchRefused"
+MOVE_STARTED = "MoveStarted"
 # What the API server will refuse again: a person must do something.
 REFUSALS = frozenset({400, 403, 404, 405, 413, 422})
 CONFLICT = 409
@@ -137,7 +138,7 @@ class _Actor:
         try:
             refusal = self._patched(plan.key, plan.patch)
         except ApiError as error:
-            if moving and error.conflict:
+            if moving and error.status != UNREACHABLE:
                 # The next decision finds the step on record already, and would not tell of it.
                 self.report(plan.status)
             raise
@@ -233,8 +234,10 @@ class _Actor:
         others = [item for item in plan.status.get("conditions", ()) if item["type"] != APPLIED]
         told = before.get("reason") == PATCH_REFUSED and before.get("message") == error.message
         note = EventNote(EventType.WARNING, PATCH_REFUSED, error.message)
-        # What was to be done was not: only warnings still hold.
-        warnings = tuple(event for event in plan.events if event.type is EventType.WARNING)
+        # What was to be done was not: only warnings still hold, and that a move is on record now.
+        warnings = tuple(
+            event for event in plan.events if event.type is EventType.WARNING or event.reason == MOVE_STARTED
+        )
         return StatusPlan(
             ref,
             {**plan.status, "conditions": sorted([*others, condition], key=lambda item: item["type"])},

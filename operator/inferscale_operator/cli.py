@@ -17,6 +17,7 @@ from inferscale_operator.commands.explain import explain
 from inferscale_operator.commands.fit import fit
 from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.commands.replay import replay
+from inferscale_operator.commands.settle import settle
 from inferscale_operator.commands.snapshot import snapshot
 from inferscale_operator.errors import UsageError
 from inferscale_operator.logs import configure_logging
@@ -95,6 +96,7 @@ commands.add_command(approve)
 commands.add_command(explain)
 commands.add_command(replay)
 commands.add_command(snapshot)
+commands.add_command(settle)
 
 
 def main(arguments: list[str] | None = None) -> None:

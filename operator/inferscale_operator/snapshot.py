@@ -191,6 +191,12 @@ class DeploymentState:
     replica_sets: tuple[ReplicaSetState, ...] = ()
     controller: str | None = None
     """`kind/name` of a controlling owner, such as a KServe object."""
+    template_hash: str = ""
+    """Of the whole pod template."""
+    template_writer: str = ""
+    """Field manager, other than ours, that wrote to the pod template last."""
+    paused_by_us: bool = False
+    """Whether it is paused and our field manager did it."""
     autoscaler: str | None = None
     """Name of a HorizontalPodAutoscaler (KEDA makes one too) that scales it."""
     writers: Mapping[str, str] = field(default_factory=dict)

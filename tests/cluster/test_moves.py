@@ -13,7 +13,9 @@ from loop_world import DEPLOYMENTS, IFA, IFS, PODS, World, running
 from tape import Tape
 
 STARTUP_S = 6
-TIMEOUT_S = 25
+# It is stopped twice before its new replica is up.
+LONG_STARTUP_S = 12
+TIMEOUT_S = 40
 SLOW = rate_per_replica("l40s")
 STRATEGY = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "30%"}}
 IMAGE = "rocm/vllm"
@@ -53,7 +55,7 @@ def world(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFac
                     name,
                     source,
                     replicas,
-                    startup_s=STARTUP_S,
+                    startup_s=LONG_STARTUP_S if name == "killed" else STARTUP_S,
                     strategy=STRATEGY,
                     pod=foreign,
                     container=server,

@@ -212,6 +212,21 @@ def test_a_refused_patch_is_told_in_a_condition_and_a_warning() -> None:
     assert sent == ["SLOAtRisk", "PatchRefused"]
 
 
+@pytest.mark.parametrize("error", [FORBIDDEN, ApiError(500, "InternalError", "the API server has a bad day")])
+def test_a_patch_that_is_refused_does_not_swallow_the_news_of_a_move_that_is_on_record(
+    error: ApiError,
+) -> None:
+    server = Server(patch_Deployment=error)
+    started = EventNote(EventType.NORMAL, "MoveStarted", "2 on h100 to 1 on a100")
+    carry_out(
+        server,
+        service_plan(allocation=MOVE, patch=patch(), events=(started,)),
+        present=(objects.allocation(),),
+    )
+    sent = [body["reason"] for what, _, body in server.requests if what == "create Event"]
+    assert sent == ["MoveStarted", *(["PatchRefused"] if error is FORBIDDEN else [])]
+
+
 def test_a_patch_that_is_refused_again_is_not_told_again() -> None:
     server = Server(patch_Deployment=FORBIDDEN)
     earlier = "2026-03-01T11:00:00Z"

@@ -73,9 +73,8 @@ def test_more_replicas_on_the_same_accelerator_do_not_wait() -> None:
 
 def test_a_service_that_needs_more_grows_where_it_is_while_the_move_waits() -> None:
     # At 80/min it takes three a100 for 18 or two h100 for 20.
-    snapshot = world(
-        service(replicas=1, observed=load(80), mode="Approve"), policy=policy(transitionPenalty=0.0)
-    )
+    patient = policy(transitionPenalty=0.0, moves={"paybackSeconds": 86400})
+    snapshot = world(service(replicas=1, observed=load(80), mode="Approve"), policy=patient)
     plan = only(decide(snapshot))
     assert pending(plan).to.accelerator == "a100"
     assert replicas(plan) == 2

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ from builders import (
     service_class,
     world,
 )
-from deployment_model import ModelDeployment
+from deployment_model import START_S, ModelDeployment
 from inferscale_operator.api.inference_allocation import (
     FailedMove,
     InferenceAllocationStatus,
@@ -248,9 +248,80 @@ def test_a_service_gets_no_more_of_a_profile_that_its_namespace_may_not_use() ->
     assert stays.allocation.allocations[0].predicted_itl is not None
 
 
-def test_a_deployment_that_is_recreated_never_moves() -> None:
-    plan = only(world(service(observed=load(30), on=deployment(strategy={"type": "Recreate"}))))
+RECREATED = deployment(strategy={"type": "Recreate"})
+
+
+def test_a_deployment_that_is_recreated_never_moves_and_says_so_unless_its_owner_allows_it() -> None:
+    plan = only(world(service(observed=load(30), on=RECREATED)))
     assert (plan.allocation.move, replicas(plan)) == (None, 1)
+    status, reason, message = condition(plan, "Moving")
+    assert (status, reason) == ("False", "RecreateStrategy")
+    assert "spec.moves.allowDowntime" in message
+    plan = only(world(service(observed=load(30), on=RECREATED, moves={"allowDowntime": True})))
+    assert plan.allocation.move is not None
+    assert plan.patch is not None
+    assert plan.patch.body["spec"].keys() == {"replicas", "template"}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_batch_of_a_deployment_that_is_recreated_is_changed_only_on_permission(allowed: bool) -> None:
+    container = {**pod_spec()["containers"][0], "args": ["--max-num-seqs=1"]}
+    small = replace(RECREATED, pod_spec=pod_spec(containers=[container]))
+    state = service(
+        observed=load(40),
+        on=small,
+        maxReplicas=2,
+        batch={"mode": "Managed", "arg": "--max-num-seqs"},
+        moves={"allowDowntime": allowed},
+    )
+    plan = only(world(state, model_profiles=(model("llama", performance("h100", 6, maxBatchSize=16)),)))
+    assert (plan.allocation.move is not None) == allowed
+
+
+@pytest.mark.parametrize(("mode", "resumed"), [("Apply", True), ("Recommend", False), ("Paused", False)])
+def test_a_deployment_that_we_left_paused_is_resumed_where_its_owner_lets_us(
+    mode: str, resumed: bool
+) -> None:
+    left = deployment(paused=True, paused_by_us=True)
+    plan = only(world(service(on=left, mode=mode)))
+    if not resumed:
+        assert plan.patch is None
+        return
+    assert plan.patch is not None
+    assert (plan.patch.body, plan.patch.resource_version) == ({"spec": {"paused": False}}, "7")
+    assert condition(plan, "Applied")[:2] == ("False", "Resumed")
+    assert "Resumed" in [event.reason for event in plan.status.events]
+    # One that somebody else paused is left alone, and so is one whose move an earlier service left behind.
+    assert only(world(service(on=deployment(paused=True)))).patch is None
+    behind = (orphan(with_move(), left),)
+    assert only(world(service(on=left), orphans=behind)).patch is None
+
+
+def test_a_move_that_ended_is_remembered_with_what_starting_took() -> None:
+    fleet = ModelDeployment(2)
+    snapshot = world(service(observed=load(30), on=fleet.state()))
+    for _ in range(40):
+        plan = only(snapshot) if snapshot.services[0].allocation is None else advance(snapshot).services[0]
+        if plan.patch is not None:
+            fleet.apply(plan.patch)
+        fleet.step()
+        state = replace(snapshot.services[0], deployment=fleet.state(), allocation=plan.allocation)
+        snapshot = replace(snapshot, time=snapshot.time + timedelta(seconds=5), services=(state,))
+        if plan.allocation.move is None:
+            break
+    last = plan.allocation.last_move
+    assert last is not None
+    assert (last.accelerator, last.outcome.value, last.ended_at) == ("a100", "Completed", plan_time(snapshot))
+    [startup] = plan.allocation.startup_times
+    assert (startup.accelerator, startup.seconds >= START_S) == ("a100", True)
+    # The next decision keeps both, and stays.
+    settled = only(replace(snapshot, pods=world(snapshot.services[0]).pods))
+    assert (settled.allocation.last_move, settled.allocation.startup_times) == (last, (startup,))
+
+
+def plan_time(snapshot: Snapshot) -> datetime:
+    """Time of the decision before."""
+    return snapshot.time - timedelta(seconds=5)
 
 
 def test_a_higher_priority_takes_what_a_lower_one_holds_donor_first() -> None:

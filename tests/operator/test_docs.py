@@ -13,13 +13,14 @@ import yaml
 from fleet.load import read_loads
 from inferscale_operator import decide
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.inference_allocation import MoveStep
+from inferscale_operator.api.inference_allocation import GateType, MoveStep
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.model_profile import ModelProfileSpec
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.cli import run
 from inferscale_operator.decide import catalog
+from inferscale_operator.decide.ordering import LegKind
 from inferscale_operator.kube.kinds import WATCHED
 from inferscale_operator.metrics.presets import VLLM
 from inferscale_operator.metrics.queries import queries
@@ -47,7 +48,9 @@ SPECS = {
 WORD = re.compile(r"[A-Z][A-Za-z]+")
 # What reasons are put together with.
 SHORT_KINDS = tuple(catalog._short(kind) for kind in ("ModelProfile", "ServiceClass"))
+MOVE_GATES = {gate.value for gate in (GateType.PAYBACK, GateType.COOL_DOWN, GateType.BUDGET)}
 NOT_REASONS = {
+    *LegKind,  # of the search for an order of moves
     *(kind.name for kind in WATCHED),
     *SHORT_KINDS,
     "Conflict",  # of an error that leads to another decision and not to a condition
@@ -92,7 +95,9 @@ def emitted() -> set[str]:
     """All reasons and types of conditions, and outcomes of candidates, that the code can emit."""
     words = set().union(*(literals(path.read_text()) for path in SOURCES))
     return (
-        words | {value.value for values in (Outcome, Rejection, MoveStep, UnknownCause) for value in values}
+        words
+        | MOVE_GATES
+        | {value.value for values in (Outcome, Rejection, MoveStep, UnknownCause) for value in values}
     ) - NOT_REASONS
 
 

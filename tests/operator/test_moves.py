@@ -17,7 +17,7 @@ from inferscale_operator.api.inference_allocation import (
     MoveStatus,
     MoveStep,
 )
-from inferscale_operator.decide.moves import Advance, advance, begin_roll_back
+from inferscale_operator.decide.moves import Advance, advance, begin_roll_back, release
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import DeploymentState, ReplicaSetState
 
@@ -34,6 +34,7 @@ def a_move(old: int, new: int, **fields: Any) -> MoveStatus:
         "started_at": NOW,
         "step_started_at": NOW,
         "prior_strategy": STRATEGY,
+        "prior_revision": 1,
         "prior_template": PRIOR,
     }
     return MoveStatus(**(values | fields))
@@ -239,7 +240,7 @@ def test_a_move_is_taken_back_at_any_time_without_a_loss(
             done.tick(steps)
     if done.move is None or done.move.step is not MoveStep.BRING_UP:
         return
-    done.move = begin_roll_back(done.move, later(done.time))
+    done.move = begin_roll_back(done.move, later(done.time), "")
     done.to_the_end(steps)
     assert done.least >= 1.0 or old == 0
     settled_on(done, "H100", old)
@@ -273,6 +274,96 @@ def test_a_template_that_somebody_puts_back_ends_the_move_where_it_began(step: M
     done.model.generation += 1
     done.to_the_end()
     settled_on(done, "H100", 8)
+
+
+RECREATE = {"type": "Recreate"}
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 1), (1, 3), (2, 2)])
+def test_a_deployment_that_is_recreated_is_changed_in_one_go_and_keeps_its_strategy(
+    old: int, new: int
+) -> None:
+    done = run(old, new)
+    done.model.strategy = RECREATE
+    assert done.move is not None
+    done.move = done.move.model_copy(update={"prior_strategy": RECREATE})
+    done.to_the_end()
+    assert done.reasons == ["MoveReady", "MoveCompleted"]
+    assert (done.model.replicas, done.model.ready_on("MI300X"), done.model.ready_on("H100")) == (new, new, 0)
+    assert done.model.strategy == RECREATE
+
+
+def test_a_deployment_that_is_recreated_and_does_not_come_up_is_put_back() -> None:
+    done = run(3, 1, able=0)
+    done.model.strategy = RECREATE
+    assert done.move is not None
+    done.move = done.move.model_copy(update={"prior_strategy": RECREATE})
+    done.to_the_end()
+    assert done.reasons == ["MoveTimedOut", "MoveRolledBack"]
+    assert (done.model.replicas, done.model.ready_on("H100"), done.model.strategy) == (3, 3, RECREATE)
+
+
+EDITED = {"containers": [{"name": "engine", "image": "engine:2"}]}
+
+
+def edited(done: Run) -> None:
+    """Somebody rolls out another image."""
+    done.model.template = merged(done.model.template, EDITED)
+    done.model.writer = "kubectl-edit"
+    done.model.generation += 1
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize(("old", "new"), [(8, 2), (3, 3), (2, 8)])
+def test_a_template_that_somebody_changes_while_we_bring_up_is_kept_and_the_move_taken_back(
+    old: int, new: int, held: bool
+) -> None:
+    done = run(old, new)
+    for _ in range(3 if held else 2):
+        done.tick()
+    assert done.move is not None
+    assert done.move.step is MoveStep.BRING_UP
+    edited(done)
+    done.to_the_end()
+    assert done.reasons == ["MoveDisturbed", "MoveRolledBack"]
+    settled_on(done, "H100", old)
+    assert done.model.template == merged(pod_spec(), EDITED)
+    # The new ones were not up yet: nothing that served went before there was enough on the changed template.
+    assert done.least >= 1.0
+    assert done.last is not None
+    assert done.last.failed is not None
+    assert "kubectl-edit changed the pod template" in done.last.failed.message
+
+
+def test_a_template_that_is_changed_when_the_old_replicas_have_gone_is_left_to_its_owner() -> None:
+    done = run(8, 2)
+    while done.move is not None and not (done.move.step is MoveStep.HAND_OVER and not done.model.paused):
+        done.tick()
+    edited(done)
+    done.to_the_end()
+    assert done.reasons == ["MoveReady", "MoveDisturbed", "MoveCompleted"]
+    done.to_the_end()
+    settled_on(done, "MI300X", 2)
+    assert done.model.template["containers"][0]["image"] == "engine:2"
+
+
+@pytest.mark.parametrize("ticks", range(9))
+@pytest.mark.parametrize(("old", "new"), [(4, 2), (2, 4)])
+def test_a_move_that_is_ended_at_once_leaves_the_rest_to_kubernetes(old: int, new: int, ticks: int) -> None:
+    done = run(old, new)
+    for _ in range(ticks):
+        if done.move is not None:
+            done.tick()
+    if done.move is None:
+        return
+    back = done.move.step is MoveStep.BRING_UP
+    patch = release(done.move, done.model.state())
+    if patch is not None:
+        done.model.apply(patch)
+    assert release(done.move, done.model.state()) is None
+    for _ in range(60):
+        done.model.step()
+    settled_on(done, "H100" if back else "MI300X", old if back else new)
 
 
 def test_a_move_goes_with_its_deployment() -> None:

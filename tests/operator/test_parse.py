@@ -1,6 +1,7 @@
 """The JSON of the API server becomes small objects."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -188,6 +189,44 @@ def test_a_deployment_keeps_what_a_decision_needs_and_no_references_to_secrets()
     assert set(state.pod_spec) == {"nodeSelector", "containers"}
     names = [variable["name"] for variable in state.pod_spec["containers"][0]["env"]]
     assert names == ["MAX_NUM_SEQS", "TOKEN"]
+
+
+def owned(manager: str, time: str, **fields: Any) -> objects.Object:
+    spec = {f"f:{name}": {} for name in fields.pop("owns", ())}
+    return {"manager": manager, "time": time, "fieldsV1": {"f:spec": spec}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("manager", "paused", "ours"),
+    [("inferscale", True, True), ("kubectl-rollout", True, False), ("inferscale", False, False)],
+)
+def test_a_deployment_tells_whether_we_paused_it(manager: str, paused: bool, ours: bool) -> None:
+    raw = objects.deployment(
+        managedFields=[
+            owned("kube-controller-manager", "2026-03-01T13:00:00Z"),
+            owned(manager, "2026-03-01T12:00:00Z", owns=("paused",)),
+        ]
+    )
+    raw["spec"]["paused"] = paused
+    assert parse_deployment(raw).paused_by_us is ours
+
+
+def test_a_deployment_tells_who_else_wrote_to_its_template_last() -> None:
+    raw = objects.deployment(
+        managedFields=[
+            owned("inferscale", "2026-03-01T14:00:00Z", owns=("template", "replicas")),
+            owned("kubectl-edit", "2026-03-01T13:00:00Z", owns=("template",)),
+            owned("helm", "2026-03-01T12:00:00Z", owns=("template",)),
+            {"manager": "kube-controller-manager", "time": "2026-03-01T15:00:00Z", "subresource": "status"},
+        ]
+    )
+    state = parse_deployment(raw)
+    assert state.template_writer == "kubectl-edit"
+    assert parse_deployment(objects.deployment()).template_writer == ""
+    # Whatever of the template changes, the hash does.
+    raw["spec"]["template"]["spec"]["containers"][0]["env"][1]["value"] = "another secret"
+    assert parse_deployment(raw).template_hash != state.template_hash
+    assert parse_deployment(objects.deployment()).template_hash == state.template_hash
 
 
 def test_a_replica_set_belongs_to_the_deployment_that_owns_it() -> None:

@@ -293,6 +293,8 @@ def test_grants_and_holdings_never_exceed_what_there_is(world: tuple[Snapshot, d
             assert grant.accelerator == subject.accelerator
             extra[kind] += max(grant.replicas - now, 0) * each
         if grant.replicas < now and not grant.move:
-            assert grant.replicas >= min(wishes[name].target.replicas, wishes[name].stabilized.replicas)
+            wish = wishes[name]
+            need = now if wish.needed_here is None else wish.needed_here
+            assert grant.replicas >= min(wish.target.replicas, wish.stabilized.replicas, need)
     for kind, units in extra.items():
         assert units <= stock[kind].free

@@ -181,6 +181,43 @@ class MoveStatus(Schema):
     """The owner's own rollout strategy, put back at the end."""
     prior_template: dict[str, Any] = Field(default_factory=dict)
     """Strategic merge patch that puts the pod template back as it was."""
+    prior_revision: int | None = None
+    """Revision of the Deployment before."""
+    template_hash: str | None = None
+    """Hash of the whole pod template as we left it, to tell a change of somebody else's."""
+    onward: str | None = None
+    """AcceleratorProfile that the service goes on to: this is a stop that makes room for others."""
+    cause: str = ""
+    """Why it is taken back; empty: it is not."""
+
+
+class MoveOutcome(StrEnum):
+    """How a move ended."""
+
+    COMPLETED = "Completed"
+    ROLLED_BACK = "RolledBack"
+
+
+class LastMove(Schema):
+    """The move that ended last; the cool-down counts from it."""
+
+    ended_at: AwareDatetime
+    """When it ended."""
+    outcome: MoveOutcome
+    """How it ended."""
+    accelerator: str
+    """AcceleratorProfile that it led to, or did not."""
+    onward: str | None = None
+    """AcceleratorProfile that the service goes on to, without a cool-down: the move was a stop on the way."""
+
+
+class StartupTime(Schema):
+    """How long replicas took to come up on a profile in a move."""
+
+    accelerator: str
+    """AcceleratorProfile."""
+    seconds: float
+    """From the start of the move until all new replicas were ready."""
 
 
 class FailedMove(Schema):
@@ -332,6 +369,10 @@ class InferenceAllocationStatus(Schema):
     """What was last written to the Deployment."""
     reverts: Annotated[tuple[RevertStatus, ...], Field(max_length=8)] = ()
     """Changes of others to what we had written, lately."""
+    last_move: LastMove | None = None
+    """The move that ended last."""
+    startup_times: Annotated[tuple[StartupTime, ...], Field(max_length=16), Keyed("accelerator")] = ()
+    """What starting took when it was last seen, by profile."""
     last_decision: AwareDatetime | None = None
     """When the figures were last decided, with known load."""
 

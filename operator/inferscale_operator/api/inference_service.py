@@ -106,6 +106,14 @@ class ServiceMetrics(Schema):
     gateway), or one of the OptimizerPolicy's `metrics.presets`."""
 
 
+class ServiceMoves(Schema):
+    """How the service may change its accelerator."""
+
+    allow_downtime: StrictBool = False
+    """Whether a Deployment with strategy `Recreate` may be moved, though its old replicas go before the new
+    ones start."""
+
+
 class InferenceServiceSpec(RuledSchema):
     """One model for one class of users, and the Deployment that serves it."""
 
@@ -143,6 +151,8 @@ class InferenceServiceSpec(RuledSchema):
     """How its load is read."""
     behavior: Behavior = Behavior()
     """How fast the service follows its recommendations; what is left out comes from the policy."""
+    moves: ServiceMoves = ServiceMoves()
+    """How the service may change its accelerator."""
     mode: Mode = Mode.RECOMMEND
     """`Recommend` decides and reports and patches nothing; `Apply` patches; `Approve` patches too, while
     changes of the pod template and fewer replicas wait for somebody's approval; `Paused` does neither."""

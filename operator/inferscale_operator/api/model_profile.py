@@ -42,6 +42,9 @@ class PerformanceSchema(RuledSchema):
     """Requests that fit in memory at once when each has `atTokens` tokens."""
     at_tokens: Annotated[StrictInt, Field(ge=1, le=10_000_000)]
     """Tokens of a request at which `maxBatchSize` was measured."""
+    startup_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] | None = None
+    """Seconds from the creation of a replica until it is ready: what a move there costs. None: what was seen
+    at the last move, else the policy's `moves.startupSeconds`."""
 
 
 class ModelProfileSpec(Schema):

@@ -84,6 +84,16 @@ class MoveSettings(Schema):
     """Time for the new replicas to become ready, after which the move is rolled back."""
     retry_after_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 1800
     """How long a profile on which a move failed is left out for that service."""
+    payback_seconds: Annotated[StrictInt, Field(ge=0, le=31_536_000)] = 3600
+    """Time in which a move must save what it costs to hold both allocations while the new replicas start.
+    A move that the objectives require is not held back by it."""
+    startup_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 300
+    """Seconds that starting is taken to last where it was not seen and the ModelProfile does not say."""
+    cool_down_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 600
+    """How long a service stays where it is after a move that was completed or rolled back, unless the
+    objectives require a move."""
+    max_concurrent: Annotated[StrictInt, Field(ge=1, le=10000)] = 5
+    """Services that may move at once in the cluster."""
 
 
 class OwnershipSettings(Schema):

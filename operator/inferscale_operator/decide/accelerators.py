@@ -179,6 +179,10 @@ class Room:
         self._free = {kind: stock.free for kind, stock in stocks.items()}
         self._nodes = {kind: list(stock.free_by_node) for kind, stock in stocks.items() if stock.node_sizes}
 
+    def free(self) -> dict[str, int]:
+        """Free units by type that are left."""
+        return dict(self._free)
+
     def take(self, kind: str, units: int, replicas: int) -> int:
         """Take room for up to `replicas` replicas of `units` units each; returns for how many there was."""
         granted = min(replicas, self._free.get(kind, 0) // units)

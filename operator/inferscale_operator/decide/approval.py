@@ -87,7 +87,9 @@ def within_approval(intent: Intent) -> Intent:
     """A service of which a higher priority takes nothing in mode Approve but what may be done anyway."""
     if intent.subject.spec.mode is not Mode.APPROVE:
         return intent
-    return replace(intent, target=intent.stabilized)
+    # Neither a stop on the way nor fewer replicas for others is what somebody has agreed to.
+    here = intent.subject.holding
+    return replace(intent, target=intent.stabilized, stops=(), stay=here.replicas)
 
 
 def with_risks(

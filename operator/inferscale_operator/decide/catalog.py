@@ -133,6 +133,12 @@ class Subject:
         """Cost per hour of replicas on a profile."""
         return replicas * self.performances[accelerator].acc_count * self.accelerators[accelerator].cost
 
+    @property
+    def can_roll(self) -> bool:
+        """Whether the pod template may be changed: not where that would be an outage that nobody allows."""
+        recreated = self.deployment.strategy.get("type") == "Recreate"
+        return self.spec.moves.allow_downtime or self.moving or not recreated
+
     def excluded(self, snapshot: Snapshot) -> dict[str, str]:
         """Profiles that this service may not use, with the reason."""
         reasons = {name: self._exclusion(name) for name in sorted(self.performances)}
@@ -164,8 +170,11 @@ class Subject:
             return (
                 f"NoVariant: {profile.resource_name} differs from {own} and spec.variants has none for {name}"
             )
-        if self.deployment.strategy.get("type") == "Recreate":
-            return "RecreateStrategy: a Deployment with strategy Recreate cannot move without an outage"
+        if not self.can_roll:
+            return (
+                "RecreateStrategy: a Deployment with strategy Recreate cannot move without an outage, which"
+                " spec.moves.allowDowntime would allow"
+            )
         old, new = self.placement(self.accelerator), self.placement(name)
         return template_obstacle(self.spec, self.deployment.pod_spec, old, new)
 

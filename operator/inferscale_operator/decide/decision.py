@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from inferscale_operator.api.inference_allocation import (
     GateStatus,
@@ -32,7 +33,9 @@ from inferscale_operator.decide.formulate import (
     least_replicas,
     needed_replicas,
     rate_per_replica,
+    served,
 )
+from inferscale_operator.decide.gates import gated, goes_on
 from inferscale_operator.decide.inventory import Toleration
 from inferscale_operator.decide.ownership import refusal, template_refusal
 from inferscale_operator.decide.plausibility import with_doubts
@@ -44,16 +47,17 @@ from inferscale_operator.decide.report import (
     orphan_plan,
     paused_plan,
     refused_plan,
+    resumed_plan,
     unguided_plan,
 )
 from inferscale_operator.decide.savings import savings
-from inferscale_operator.decide.stabilization import Stabilized, record, stabilize
+from inferscale_operator.decide.stabilization import Holding, Stabilized, record, stabilize
 from inferscale_operator.decide.statuses import cluster_statuses
-from inferscale_operator.decide.step import Grant, Intent, grants
+from inferscale_operator.decide.step import Budget, Grant, Intent, grants
 from inferscale_operator.decide.template import inverse, template_patch
 from inferscale_operator.plan import DeploymentPatch, OrphanPlan, Plan, ServicePlan
-from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate_all, required_rate
+from inferscale_operator.snapshot import DeploymentState, LoadState, ServiceState, Snapshot
+from inferscale_solver import Allocation, Assignment, Decision, Rejection, Result, evaluate_all, required_rate
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -124,6 +128,11 @@ def _outlooks(
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
     intents = {key: _intent(subjects[key], decision, snapshot) for key, decision in decisions.items()}
+    deciding = [intent.intent for key, intent in intents.items() if key in target.decisions]
+    intents |= {
+        intent.subject.key: replace(intents[intent.subject.key], intent=intent)
+        for intent in gated(deciding, accelerators, snapshot)
+    }
     approvals = {
         key: approval
         for key, intent in intents.items()
@@ -139,6 +148,7 @@ def _outlooks(
         ],
         accelerators,
         list(subjects.values()),
+        _budget(snapshot),
     )
     # Nothing is granted to a service that only gets advice: it is told what its windows let through.
     step = {key: given.get(key) or _advised(intents[key].intent) for key in decisions}
@@ -157,7 +167,7 @@ def _outlooks(
             history=intents[key].history,
             grant=step[key],
             figures=figures[key],
-            gates=_gates(intents[key].intent, approvals.get(key)),
+            gates=_gates(intents[key].intent, step[key], approvals.get(key)),
             approval=approvals.get(key),
             template_refusal=insisted.get(key),
         )
@@ -166,14 +176,22 @@ def _outlooks(
     return outlooks, advice.result
 
 
-def _gates(intent: Intent, approval: Approval | None) -> tuple[GateStatus, ...]:
+def _gates(intent: Intent, grant: Grant, approval: Approval | None) -> tuple[GateStatus, ...]:
     """What holds back the change from what a service has to its target."""
     gates = []
     if intent.stabilized.held:
         gates.append(GateStatus(type=GateType.STABILIZATION, message=intent.stabilized.held))
+    if grant.gate is not None:
+        gates.append(grant.gate)
     if approval is not None and approval.holds:
         gates.append(approval.gate)
     return tuple(gates)
+
+
+def _budget(snapshot: Snapshot) -> Budget:
+    moving = [s.key for s in snapshot.services if s.allocation is not None and s.allocation.move is not None]
+    orphaned = [f"{orphan.namespace}/{orphan.name}" for orphan in snapshot.orphans]
+    return Budget(snapshot.policy.moves.max_concurrent, tuple(sorted(moving + orphaned)))
 
 
 @dataclass(frozen=True)
@@ -206,7 +224,51 @@ def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Rememb
         allowed = Stabilized(holding.accelerator, holding.replicas, holding.max_batch)
     elif limit is not None and allowed.accelerator != holding.accelerator:
         allowed = replace(allowed, replicas=min(allowed.replicas, limit))
-    return _Remembered(Intent(subject, replace(target, rising=allowed.rising), allowed, needed), history)
+    if goes_on(subject, target.accelerator) and decision.allocation is not None:
+        # Its windows let it through before it made the stop.
+        allowed = replace(target, rising=allowed.rising)
+    intent = Intent(
+        subject,
+        replace(target, rising=allowed.rising),
+        allowed,
+        needed,
+        stay=_lasting(subject, history, decision, snapshot),
+        stops=_stops(subject, decision),
+    )
+    return _Remembered(intent, history)
+
+
+def _lasting(
+    subject: Subject, history: Sequence[Recommendation], decision: Decision, snapshot: Snapshot
+) -> int | None:
+    """The most replicas that the load has needed on the present profile within the scale-down window."""
+    oldest = snapshot.time - timedelta(seconds=subject.windows.down)
+    rates = [past.rate for past in history if past.time > oldest or past is history[-1]]
+    needs = [
+        needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate)) for rate in rates
+    ]
+    known = [need for need in needs if need is not None]
+    return max(known) if len(known) == len(needs) else None
+
+
+def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
+    """Profiles besides the present one on which the objectives hold, the cheapest first."""
+    if subject.state.load.state is LoadState.PARTIAL or subject.spec.keep_accelerator:
+        return ()
+    managed = subject.spec.batch.mode is BatchMode.MANAGED
+    fitting = [
+        c.allocation
+        for c in decision.candidates
+        if c.allocation is not None
+        and c.profile != subject.accelerator
+        and c.rejection in (Rejection.CHOSEN, Rejection.DEARER, Rejection.CAPACITY)
+        and served(decision)
+        and c.allocation.replicas > 0
+    ]
+    return tuple(
+        Holding(a.profile, a.replicas, a.max_batch if managed else subject.holding.max_batch)
+        for a in sorted(fitting, key=lambda a: (a.cost, a.profile))
+    )
 
 
 def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabilized:
@@ -228,6 +290,7 @@ def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabili
         same = allocation.profile == holding.accelerator
         stays = same and (
             holding.max_batch is None
+            or not subject.can_roll
             or subject.failed_lately(holding.accelerator, snapshot) is not None
             or template_refusal(subject, snapshot) is not None
         )
@@ -270,6 +333,9 @@ def _decided(
     state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
 ) -> ServicePlan:
     move = state.allocation.move if state.allocation is not None else None
+    deployment = state.deployment
+    if move is None and deployment is not None and _left_paused(state, deployment, snapshot):
+        return resumed_plan(state, deployment, snapshot)
     if isinstance(found, Refusal):
         return (
             refused_plan(state, found, snapshot)
@@ -288,6 +354,14 @@ def _decided(
     begun = _begin_move(found, outlook.grant, snapshot)
     advanced = _advance_move(found, begun, snapshot)
     return decided_plan(found, outlook, advanced.patch, advanced.move, snapshot)
+
+
+def _left_paused(state: ServiceState, deployment: DeploymentState, snapshot: Snapshot) -> bool:
+    """Whether we paused a Deployment and no move of it is on record, of an earlier service either."""
+    spec = state.resource.spec
+    ending = {(o.namespace, o.deployment.name) for o in snapshot.orphans if o.deployment is not None}
+    unknown = (deployment.namespace, deployment.name) not in ending
+    return deployment.paused_by_us and unknown and spec is not None and applies(spec)
 
 
 def _up_to_least(subject: Subject, refused: Refusal | None) -> DeploymentPatch | None:
@@ -330,6 +404,8 @@ def _begin_move(subject: Subject, grant: Grant, snapshot: Snapshot) -> MoveStatu
         step_started_at=snapshot.time,
         prior_strategy=dict(deployment.strategy),
         prior_template=inverse(deployment.pod_spec, patch),
+        prior_revision=deployment.revision,
+        onward=grant.onward,
     )
 
 
@@ -344,7 +420,8 @@ def _advance_move(subject: Subject, move: MoveStatus, snapshot: Snapshot) -> mov
         )
     elif move.step is MoveStep.BRING_UP:
         # Its profile is gone: back to what was.
-        move, patch = moves.begin_roll_back(move, snapshot.time), {}
+        gone = "an accelerator profile of the move is gone, or the model's data for it"
+        move, patch = moves.begin_roll_back(move, snapshot.time, gone), {}
     else:
         patch = {}
     return moves.advance(

@@ -67,7 +67,7 @@ def decided_findings(
         "Applied": _applied(subject, outlook, patch, move),
         "CapacityLimited": _capacity(outlook),
         "SLOAtRisk": _risk(subject, outlook),
-        "Moving": true(move.step.value, message) if move is not None else false("NotMoving"),
+        "Moving": true(move.step.value, message) if move is not None else _not_moving(subject, outlook),
         "Ready": true("Decided", outlook.decision.reason),
     }
 
@@ -154,10 +154,28 @@ def move_message(move: MoveStatus) -> str:
         MoveStep.ROLL_BACK: "rolling back from",
     }[move.step]
     batch = f" (batch {move.to.max_batch})" if move.to.max_batch is not None else ""
+    onward = f", a stop on the way to {move.onward}" if move.onward is not None else ""
+    cause = f": {move.cause}" if move.cause else ""
     return (
         f"{doing} {move.to.replicas} on {move.to.accelerator}{batch},"
-        f" from {move.source.replicas} on {move.source.accelerator}"
+        f" from {move.source.replicas} on {move.source.accelerator}{onward}{cause}"
     )
+
+
+def _not_moving(subject: Subject, outlook: Outlook) -> Finding:
+    """Why a service that is not where the optimiser wants it does not move."""
+    grant, intent = outlook.grant, outlook.intent
+    if grant.gate is not None:
+        return false(grant.gate.type.value, grant.gate.message)
+    if grant.short and intent.moves:
+        return false("MovesWaitForEachOther" if grant.stuck else "WaitingForCapacity", grant.short)
+    if not subject.can_roll:
+        return false(
+            "RecreateStrategy",
+            f"Deployment {subject.deployment.name} has strategy Recreate, so a change of accelerator or batch"
+            " would be an outage: give it RollingUpdate, or allow it with spec.moves.allowDowntime",
+        )
+    return false("NotMoving")
 
 
 def _common(state: ServiceState) -> dict[str, Finding]:
@@ -203,7 +221,8 @@ def _applied(
 def _capacity(outlook: Outlook) -> Finding:
     decision = outlook.decision
     if outlook.grant.short:
-        return true("WaitingForCapacity", outlook.grant.short)
+        reason = "MovesWaitForEachOther" if outlook.grant.stuck else "WaitingForCapacity"
+        return true(reason, outlook.grant.short)
     if not served(decision):
         too_small = any(each.rejection is Rejection.NODE_TOO_SMALL for each in decision.candidates)
         if decision.limits or too_small:

@@ -5,7 +5,8 @@ what it was for has happened. So every step can be repeated, and a restart goes 
 A move to fewer replicas brings the new ones up beside the old (`BringUp`), gives them the load (`HandOver`)
 and removes what the rollout made too many (`Trim`); a move to as many or more is one rollout with a full
 surge, and `Trim`. A move that does not come up in time goes back (`RollBack`), which takes nothing away
-either before the old replicas are there again.
+either before the old replicas are there again; so does one whose pod template somebody else changes. A
+Deployment that is recreated, where its owner allows it, is changed in one go.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from inferscale_operator.api.inference_allocation import FailedMove, MoveStatus, MoveStep
 from inferscale_operator.plan import DeploymentPatch, EventNote, EventType
 from inferscale_operator.snapshot import DeploymentState
+
+PUT_BACK = "somebody put the old pod template back"
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,41 @@ def advance(
             return _roll_back(move, deployment, now)
 
 
-def begin_roll_back(move: MoveStatus, now: datetime) -> MoveStatus:
+def begin_roll_back(move: MoveStatus, now: datetime, cause: str) -> MoveStatus:
     """The record of a move that is to be taken back: possible as long as the old replicas are there."""
-    return move.model_copy(update={"step": MoveStep.ROLL_BACK, "step_started_at": now})
+    return move.model_copy(update={"step": MoveStep.ROLL_BACK, "step_started_at": now, "cause": cause})
+
+
+def release(move: MoveStatus, deployment: DeploymentState) -> DeploymentPatch | None:
+    """What ends a move at once, where nobody will be there to see it to its end; None: nothing is left.
+
+    The owner's strategy and `paused` are given back, and Kubernetes does the rest by itself: back while the
+    old replicas are still to be there, else on.
+    """
+    back = move.step in (MoveStep.BRING_UP, MoveStep.ROLL_BACK)
+    template = move.prior_template if back and not _is_back(deployment.pod_spec, move.prior_template) else {}
+    state = {
+        "replicas": (move.source if back else move.to).replicas,
+        "strategy": move.prior_strategy,
+        "paused": False,
+    }
+    return _patch(deployment, state, template, f"end the move {'back' if back else 'on'} at once")
+
+
+def recreates(strategy: Mapping[str, Any]) -> bool:
+    """Whether a Deployment with this strategy deletes the old pods before it starts new ones."""
+    return strategy.get("type") == "Recreate"
 
 
 def _shrinks(move: MoveStatus) -> bool:
     return move.to.replicas < move.source.replicas
+
+
+def _disturbed(move: MoveStatus, deployment: DeploymentState) -> str:
+    """Who else has changed the pod template since it was ours, for people; empty: nobody."""
+    if move.template_hash is None or move.template_hash == deployment.template_hash:
+        return ""
+    return f"{deployment.template_writer or 'somebody'} changed the pod template in the middle of the move"
 
 
 def _bring_up(
@@ -89,9 +120,16 @@ def _bring_up(
     timeout_s: float,
 ) -> Advance:
     rollout = _rollout(deployment)
-    there = not template and rollout.settled
+    disturbed = _disturbed(move, deployment)
+    if disturbed:
+        told = (_event(move, "MoveDisturbed", f"{disturbed}: going back", EventType.WARNING),)
+        return _roll_back(begin_roll_back(move, now, disturbed), deployment, now, told)
+    ours = None if template else deployment.template_hash or None
+    move = move.model_copy(update={"template_hash": ours})
+    # A Deployment that is recreated has its new ReplicaSet only when the old pods have gone.
+    there = not template and rollout.settled and deployment.revision != move.prior_revision
     if there and rollout.new_ready >= move.to.replicas:
-        if _shrinks(move):
+        if _shrinks(move) and not recreates(move.prior_strategy):
             return _hand_over(_at(move, MoveStep.HAND_OVER, now), deployment, now, _ready_event(move))
         if rollout.old == 0:
             return _trim(_at(move, MoveStep.TRIM, now), deployment, now, _ready_event(move))
@@ -105,11 +143,14 @@ def _bring_up(
             f"{rollout.new_ready} of {move.to.replicas} new replicas ready after {timeout_s:.0f} s:"
             f" going back to {move.source.accelerator}"
         )
-        taken_back = begin_roll_back(move, now)
+        cause = f"{rollout.new_ready} of {move.to.replicas} new replicas came up in {timeout_s:.0f} s"
+        taken_back = begin_roll_back(move, now, cause)
         return _roll_back(
             taken_back, deployment, now, (_event(move, "MoveTimedOut", message, EventType.WARNING),)
         )
-    if _shrinks(move):
+    if recreates(move.prior_strategy):
+        state = {"replicas": move.to.replicas, "strategy": move.prior_strategy, "paused": False}
+    elif _shrinks(move):
         # Paused as soon as the new ones exist, or the rollout goes on to replace every old replica.
         enough = there and rollout.new >= move.to.replicas
         state = {
@@ -130,8 +171,13 @@ def _hand_over(
     move: MoveStatus, deployment: DeploymentState, now: datetime, events: tuple[EventNote, ...] = ()
 ) -> Advance:
     rollout = _rollout(deployment)
-    if _taken_back(move, deployment):
-        return _roll_back(begin_roll_back(move, now), deployment, now, events)
+    disturbed = _disturbed(move, deployment)
+    if _taken_back(move, deployment) or (disturbed and deployment.paused):
+        return _roll_back(begin_roll_back(move, now, disturbed or PUT_BACK), deployment, now, events)
+    if disturbed:
+        # The old replicas have been let go: the rest is a rollout of that template as its owner has it.
+        told = (*events, _event(move, "MoveDisturbed", disturbed, EventType.WARNING))
+        return _trim(_at(move, MoveStep.TRIM, now), deployment, now, told)
     if deployment.paused and rollout.new_ready < move.to.replicas:
         # Lost before the old ones gave up anything: they keep the load until the new ones are there again.
         return Advance(_at(move, MoveStep.BRING_UP, now), None, events)
@@ -150,7 +196,7 @@ def _trim(
     move: MoveStatus, deployment: DeploymentState, now: datetime, events: tuple[EventNote, ...] = ()
 ) -> Advance:
     if _taken_back(move, deployment):
-        return _roll_back(begin_roll_back(move, now), deployment, now, events)
+        return _roll_back(begin_roll_back(move, now, PUT_BACK), deployment, now, events)
     state = {"replicas": move.to.replicas, "strategy": move.prior_strategy, "paused": False}
     patch = _patch(deployment, state, {}, f"trim to {_new_side(move)}")
     if patch is None:
@@ -183,7 +229,7 @@ def _roll_back(
     rollout = _rollout(deployment)
     there = rollout.settled and not back
     cleared = there and rollout.old == 0
-    if patch is not None and not cleared:
+    if patch is not None and not cleared and not recreates(move.prior_strategy):
         # While there are two ReplicaSets a new number of replicas would be shared out between them, so it
         # stays what it is; and nothing goes before the old replicas are ready.
         whole = there and rollout.new_ready >= move.source.replicas
@@ -191,9 +237,10 @@ def _roll_back(
         patch = _patch(deployment, state, back, summary)
     elif patch is None and cleared:
         failed = FailedMove(
-            accelerator=move.to.accelerator, time=now, message="the new replicas did not come up"
+            accelerator=move.to.accelerator, time=now, message=move.cause or "it was taken back"
         )
-        message = f"back on {move.source.accelerator}"
+        why = f": {move.cause}" if move.cause else ""
+        message = f"back on {move.source.accelerator}{why}"
         return Advance(
             None, None, (*events, _event(move, "MoveRolledBack", message, EventType.WARNING)), failed
         )

@@ -14,9 +14,12 @@ from inferscale_operator.api.inference_allocation import (
     GateStatus,
     GateType,
     InferenceAllocationStatus,
+    LastMove,
     LoadStatus,
+    MoveOutcome,
     MoveStatus,
     MoveStep,
+    StartupTime,
 )
 from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.decide import moves
@@ -45,11 +48,13 @@ from inferscale_operator.plan import (
     ServicePlan,
     StatusPlan,
 )
-from inferscale_operator.snapshot import LoadState, OrphanState, ServiceState, Snapshot
+from inferscale_operator.snapshot import DeploymentState, LoadState, OrphanState, ServiceState, Snapshot
 from inferscale_solver import Allocation, Decision
 
 FAILED_MOVES_LIMIT = 16
 """Failed moves that a status takes."""
+STARTUP_TIMES_LIMIT = 16
+"""Profiles whose start-up time a status takes."""
 
 
 _TOKENS_UNKNOWN = "no request has finished yet, so token lengths are not known"
@@ -90,6 +95,8 @@ def decided_plan(
         history=outlook.history,
         move=move,
         failed_moves=_failed_moves(subject.state, snapshot),
+        last_move=subject.state.allocation.last_move if subject.state.allocation else None,
+        startup_times=subject.state.allocation.startup_times if subject.state.allocation else (),
         last_decision=snapshot.time,
     )
     findings = decided_findings(subject, outlook, patch, move, message)
@@ -172,6 +179,8 @@ def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -
             "load": _load(subject, snapshot),
             "move": move,
             "failed_moves": failed,
+            "last_move": _last_move(subject, advanced, snapshot),
+            "startup_times": _startup_times(subject, advanced, snapshot),
         }
     )
     findings = moving_findings(subject, move, message)
@@ -186,6 +195,22 @@ def paused_plan(subject: Subject, snapshot: Snapshot) -> ServicePlan:
     )
     findings = paused_findings(subject, message)
     return _service_plan(subject.state, status, findings, None, (), snapshot, subject.accelerator)
+
+
+def resumed_plan(state: ServiceState, deployment: DeploymentState, snapshot: Snapshot) -> ServicePlan:
+    """A Deployment that we left paused and have no record of: a lost record must not stop its rollouts."""
+    message = f"Deployment {deployment.name} was paused by us, and no move of it is on record: it is resumed"
+    patch = DeploymentPatch(
+        namespace=deployment.namespace,
+        name=deployment.name,
+        resource_version=deployment.resource_version,
+        body={"spec": {"paused": False}},
+        summary="resume the rollout",
+    )
+    status = _recorded(state).model_copy(update={"reason": "Resumed", "message": message})
+    findings = refused_findings(state, Refusal("Applied", "Resumed", message))
+    said = (EventNote(EventType.WARNING, "Resumed", message),)
+    return _service_plan(state, status, findings, patch, said, snapshot, None)
 
 
 def refused_plan(state: ServiceState, refusal: Refusal, snapshot: Snapshot) -> ServicePlan:
@@ -222,7 +247,7 @@ def orphan_plan(orphan: OrphanState, snapshot: Snapshot) -> OrphanPlan:
 
 def _without_spec(move: MoveStatus, state: ServiceState | OrphanState, snapshot: Snapshot) -> moves.Advance:
     if move.step is MoveStep.BRING_UP:
-        move = moves.begin_roll_back(move, snapshot.time)
+        move = moves.begin_roll_back(move, snapshot.time, "its InferenceService is gone or cannot be used")
     timeout = snapshot.policy.moves.bring_up_timeout_seconds
     return moves.advance(move, state.deployment, {}, snapshot.time, timeout)
 
@@ -359,6 +384,31 @@ def _failed_moves(
     return tuple(sorted(kept, key=lambda f: (f.time, f.accelerator)))[-FAILED_MOVES_LIMIT:]
 
 
+def _last_move(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> LastMove | None:
+    before = subject.state.allocation
+    if advanced.move is not None or before is None or before.move is None:
+        return before.last_move if before is not None else None
+    back = advanced.failed is not None
+    return LastMove(
+        ended_at=snapshot.time,
+        outcome=MoveOutcome.ROLLED_BACK if back else MoveOutcome.COMPLETED,
+        accelerator=before.move.to.accelerator,
+        onward=None if back else before.move.onward,
+    )
+
+
+def _startup_times(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> tuple[StartupTime, ...]:
+    """What was seen lately, the last first to be dropped."""
+    before = subject.state.allocation
+    known = before.startup_times if before is not None else ()
+    if before is None or before.move is None or not any(e.reason == "MoveReady" for e in advanced.events):
+        return known
+    name = before.move.to.accelerator
+    seconds = (snapshot.time - before.move.started_at).total_seconds()
+    others = tuple(each for each in known if each.accelerator != name)
+    return (StartupTime(accelerator=name, seconds=round(seconds, 1)), *others)[:STARTUP_TIMES_LIMIT]
+
+
 def _why(
     subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
 ) -> tuple[str, str]:
@@ -366,6 +416,8 @@ def _why(
     decision, grant = outlook.decision, outlook.grant
     if move is not None:
         return "Moving", f"{move_message(move)}; {decision.reason}"
+    if grant.gate is not None and patch is None:
+        return grant.gate.type.value, f"{grant.gate.message}; {decision.reason}"
     if grant.short:
         return "CapacityLimited", f"{grant.short}; {decision.reason}"
     if patch is not None:

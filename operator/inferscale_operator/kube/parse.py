@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -273,9 +275,38 @@ def parse_deployment(raw: Raw) -> DeploymentState:
         paused=spec.get("paused", False),
         strategy=spec.get("strategy", {}),
         pod_spec=_pod_spec(spec["template"].get("spec") or {}),
+        template_hash=_hash(spec["template"]),
+        template_writer=_template_writer(meta),
+        paused_by_us=spec.get("paused", False) and _we_own(meta, "f:paused"),
         controller=f"{owner['kind']}/{owner['name']}" if owner is not None else None,
         writers=_writers(meta),
     )
+
+
+def _hash(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _owned(entry: Raw) -> Raw:
+    """What a field manager owns of a spec."""
+    fields: Raw = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+    return fields
+
+
+def _we_own(meta: Raw, field: str) -> bool:
+    return any(
+        entry.get("manager") == FIELD_MANAGER and field in _owned(entry)
+        for entry in meta.get("managedFields") or ()
+    )
+
+
+def _template_writer(meta: Raw) -> str:
+    others = [
+        (entry.get("time") or "", entry.get("manager") or "")
+        for entry in meta.get("managedFields") or ()
+        if entry.get("manager") != FIELD_MANAGER and "f:template" in _owned(entry)
+    ]
+    return max(others, default=("", ""))[1]
 
 
 def parse_replica_set(raw: Raw) -> ReplicaSetRecord | None:
