@@ -161,6 +161,7 @@ ACCEPTED: dict[str, Object] = {
             ],
         },
         moves={"bringUpTimeoutSeconds": 60, "retryAfterSeconds": 0},
+        safety={"unschedulableAfterSeconds": 60, "unschedulableRetryAfterSeconds": 0},
     ),
     "a minimal InferenceService": service(),
     "an InferenceService with everything": service(
@@ -186,7 +187,30 @@ ACCEPTED: dict[str, Object] = {
         keepAccelerator=True,
         batch={"mode": "Managed", "arg": "--max-num-seqs"},
         metrics={"preset": "everything"},
-        behavior={"scaleUp": {"stabilizationWindowSeconds": 60}},
+        behavior={
+            "scaleUp": {
+                "stabilizationWindowSeconds": 60,
+                "policies": [
+                    {"type": "Pods", "value": 4, "periodSeconds": 15},
+                    {"type": "Percent", "value": 100, "periodSeconds": 1800},
+                ],
+                "selectPolicy": "Min",
+                "tolerance": 0.1,
+            },
+            "scaleDown": {"policies": [], "selectPolicy": "Disabled", "tolerance": 0},
+        },
+        schedule=[
+            {
+                "days": ["Mon", "Fri"],
+                "from": "08:00",
+                "to": "18:00",
+                "timeZone": "Europe/Berlin",
+                "minReplicas": 3,
+            },
+            {"from": "22:00", "to": "06:00", "minReplicas": 0, "maxReplicas": 2},
+            {},
+        ],
+        scaleToZeroAfterSeconds=0,
         mode="Apply",
     ),
     "an InferenceAllocation": allocation(),
@@ -510,6 +534,36 @@ REFUSED = (
         service(minReplicas=5, maxReplicas=3),
         "spec.minReplicas: Invalid value: minReplicas is above maxReplicas: lower it, or raise maxReplicas",
         "minReplicas is above maxReplicas",
+    ),
+    Refused(
+        "more replicas at least than at most at some time",
+        service(maxReplicas=3, schedule=[{}, {"minReplicas": 4}]),
+        "spec.schedule: Invalid value: an entry's minReplicas is above its maxReplicas",
+        "an entry's minReplicas is above its maxReplicas",
+    ),
+    Refused(
+        "a day that does not exist",
+        service(schedule=[{"days": ["Monday"]}]),
+        'spec.schedule[0].days[0]: Unsupported value: "Monday"',
+        "Input should be 'Mon'",
+    ),
+    Refused(
+        "a time of day that does not exist",
+        service(schedule=[{"from": "24:00"}]),
+        "spec.schedule[0].from in body should match",
+        "should match pattern",
+    ),
+    Refused(
+        "a period longer than half an hour",
+        service(behavior={"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 1801}]}}),
+        "spec.behavior.scaleUp.policies[0].periodSeconds in body should be less than or equal to 1800",
+        "less than or equal to 1800",
+    ),
+    Refused(
+        "a scaling policy that allows nothing",
+        service(behavior={"scaleDown": {"policies": [{"type": "Percent", "value": 0, "periodSeconds": 60}]}}),
+        "spec.behavior.scaleDown.policies[0].value in body should be greater than or equal to 1",
+        "greater than or equal to 1",
     ),
     Refused(
         "fewer replicas at most than there are unless said",

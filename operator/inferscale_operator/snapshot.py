@@ -153,6 +153,8 @@ class PodState:
     """Extended resources only."""
     ready: bool
     terminating: bool
+    unschedulable_since: datetime | None = None
+    """Since when the scheduler has found no node for it; None: it has, or has not tried."""
 
 
 @dataclass(frozen=True)

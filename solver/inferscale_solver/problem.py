@@ -208,6 +208,8 @@ class Quota:
     """Services of this namespace only; None: of any."""
     service_class: str | None = None
     """Services of this class only; None: of any."""
+    service: str | None = None
+    """The service of this name only; None: any."""
 
 
 @dataclass(frozen=True)

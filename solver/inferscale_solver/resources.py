@@ -104,10 +104,12 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
     for index, resource in enumerate(listed):
         if resource.kind in (Kind.UNITS, Kind.NODES):
             by_type.setdefault(resource.name, []).append(index)
-    known: dict[tuple[str, int, str, str], Use] = {}
+    known: dict[tuple[str, int, str, str, str], Use] = {}
+    alone = {quota.service for quota in problem.quotas}
 
     def use(service: Service, profile: Profile, units: int) -> Use:
-        key = (profile.name, units, service.namespace, service.service_class)
+        name = service.name if service.name in alone else ""
+        key = (profile.name, units, service.namespace, service.service_class, name)
         if key not in known:
             amounts = [(i, float(units // listed[i].piece)) for i in by_type.get(profile.type, ())]
             amounts += [
@@ -116,6 +118,7 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
                 if quota.type == profile.type
                 and quota.namespace in (None, service.namespace)
                 and quota.service_class in (None, service.service_class)
+                and quota.service in (None, service.name)
             ]
             if problem.settings.max_cost is not None:
                 amounts.append((len(listed) - 1, units / profile.multiplicity * profile.cost))
@@ -161,7 +164,11 @@ def _listed(problem: Problem, sizes: dict[str, set[int]], most: Mapping[str, int
     for quota in _quotas(problem):
         whom = [
             f"{what} {value}"
-            for what, value in (("namespace", quota.namespace), ("class", quota.service_class))
+            for what, value in (
+                ("namespace", quota.namespace),
+                ("class", quota.service_class),
+                ("service", quota.service),
+            )
             if value is not None
         ]
         yield Resource(Kind.QUOTA, " for ".join([quota.type, *whom]), quota.units)

@@ -44,6 +44,8 @@ from inferscale_operator.api.inference_allocation import (
     MoveStatus,
     MoveStep,
     Recommendation,
+    ScaleEvent,
+    UnschedulablePod,
 )
 from inferscale_operator.decide import advance, decide
 from inferscale_operator.plan import Plan, ServicePlan, dump_plan
@@ -60,6 +62,15 @@ from inferscale_operator.snapshot import (
 
 STALLED = ObservedLoad(LoadState.STALLED, "12 requests make no progress", 0.0, 0.0, 100.0)
 WINDOWS = behavior(120, 300)
+LIMITED = {
+    way: {
+        "stabilizationWindowSeconds": 0,
+        "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
+        "tolerance": 0.1,
+    }
+    for way in ("scaleUp", "scaleDown")
+}
+DISABLED = {way: {"selectPolicy": "Disabled"} for way in ("scaleUp", "scaleDown")}
 
 
 def only(snapshot: Snapshot) -> ServicePlan:
@@ -137,8 +148,8 @@ def test_a_rising_load_scales_up_after_its_window() -> None:
 
 
 def test_an_idle_service_goes_to_its_least_through_the_window() -> None:
-    snapshot = world(service(replicas=4, observed=IDLE, behavior=WINDOWS, minReplicas=0))
-    assert [replicas(p) for p in ticks(snapshot, 11)] == [None] * 10 + [0]
+    snapshot = world(service(replicas=4, observed=IDLE, behavior=WINDOWS))
+    assert [replicas(p) for p in ticks(snapshot, 11)] == [None] * 10 + [1]
     assert replicas(only(world(service(replicas=4, observed=IDLE, minReplicas=2)))) == 2
 
 
@@ -146,10 +157,9 @@ def test_no_arrivals_are_not_yet_idleness() -> None:
     assert replicas(only(world(service(replicas=4, observed=load(0.0), minReplicas=0)))) == 1
 
 
-def test_more_replicas_than_the_most_go_down_through_the_window() -> None:
+def test_more_replicas_than_the_most_go_down_at_once() -> None:
     snapshot = world(service(replicas=6, observed=load(360), behavior=WINDOWS, maxReplicas=3))
-    plans = ticks(snapshot, 11)
-    assert [replicas(p) for p in plans] == [None] * 10 + [3]
+    assert replicas(only(snapshot)) == 3
 
 
 def test_a_move_never_passes_the_most_replicas() -> None:
@@ -457,7 +467,8 @@ def test_a_service_at_zero_follows_what_its_gateway_tells() -> None:
     allocation = InferenceAllocationStatus(load=LoadStatus(state="Idle", input_tokens=0, output_tokens=100))
 
     def asked(observed: ObservedLoad) -> int | None:
-        state = service(replicas=0, observed=observed, allocation=allocation, minReplicas=0)
+        spec = {"minReplicas": 0, "metrics": {"preset": "gateway"}}
+        state = service(replicas=0, observed=observed, allocation=allocation, **spec)
         plan = only(world(state))
         assert plan.allocation.load is not None
         assert plan.allocation.load.queued == observed.queued
@@ -1010,6 +1021,28 @@ allocations = st.none() | st.builds(
         doubted_since=st.sampled_from([None, later(-30), later(-500)]),
     ),
     failed_moves=st.sampled_from([(), (failed(-60),)]),
+    scale_events=st.lists(
+        st.builds(
+            ScaleEvent,
+            time=st.integers(-200, 10).map(later),
+            accelerator=st.sampled_from(["h100", "a100", "gone"]),
+            before=st.integers(0, 6),
+            after=st.integers(0, 6),
+        ),
+        max_size=3,
+    ).map(tuple),
+    idle_since=st.sampled_from([None, later(-700), later(10)]),
+    unschedulable=st.lists(
+        st.builds(
+            UnschedulablePod,
+            accelerator=st.sampled_from(["h100", "a100", "gone"]),
+            pod=st.just("lost"),
+            since=st.just(later(-500)),
+            seen=st.sampled_from([later(-60), later(-9999)]),
+        ),
+        max_size=2,
+        unique_by=lambda each: each.accelerator,
+    ).map(tuple),
 )
 
 
@@ -1026,7 +1059,9 @@ def services(draw: st.DrawFn, name: str) -> ServiceState:
         maxReplicas=draw(st.none() | st.integers(2, 4)),
         keepAccelerator=draw(st.booleans()),
         targetRef={"name": draw(st.sampled_from([name, name, name, "shared"]))},
-        behavior=draw(st.sampled_from([behavior(0, 0), WINDOWS])),
+        behavior=draw(st.sampled_from([behavior(0, 0), WINDOWS, LIMITED, DISABLED])),
+        schedule=draw(st.sampled_from([[], [{"from": "23:00", "to": "01:00", "maxReplicas": 2}]])),
+        scaleToZeroAfterSeconds=draw(st.sampled_from([0, 600])),
         batch=draw(st.sampled_from([{}, {"mode": "Managed", "arg": "--n"}])),
     )
     return replace(state, deployment=draw(deployments(state.resource.spec.target_ref.name)))
@@ -1068,7 +1103,7 @@ def test_a_decision_never_fails_and_what_is_not_known_is_never_taken_for_nothing
             assert found.allocation.move is None
         if state.load.state in (LoadState.UNKNOWN, LoadState.STALLED) and found.patch is not None:
             assert state.resource.spec is not None
-            least = state.resource.spec.min_replicas
+            least = max(state.resource.spec.min_replicas, 1)
             assert found.patch.body == {"spec": {"replicas": least}}
             assert least > state.deployment.replicas
         if state.resource.spec is not None and state.resource.spec.mode != "Apply":

@@ -233,6 +233,17 @@ class TestLimits:
         assert "quota of A100 for namespace b short of 1 unit" in result.decisions["b"].reason
 
     @pytest.mark.parametrize("solver", Solver)
+    @pytest.mark.parametrize("units", [{"A100": 9, "H100": 9}, None])
+    def test_a_quota_of_one_service_leaves_the_others_alone(
+        self, solver: Solver, units: dict[str, int] | None
+    ) -> None:
+        services = [service(name, 20, {"A100": 10, "H100": 10}) for name in ("a", "b", "c")]
+        given = problem(*services, profiles=(H100, A100), units=units, solver=solver)
+        result = solve(replace(given, quotas=(Quota("A100", 1, service="b"),)))
+        assert profiles(result) == {"a": "A100", "b": "H100", "c": "A100"}
+        assert "quota of A100 for service b short of 1 unit" in result.decisions["b"].reason
+
+    @pytest.mark.parametrize("solver", Solver)
     def test_a_budget_sheds_the_last_priority_first(self, solver: Solver) -> None:
         services = [service(f"p{p}", 10, {"A100": 10}, priority=p) for p in (1, 2, 3)]
         given = problem(*services, profiles=(A100,), max_cost=12.0, solver=solver)

@@ -46,7 +46,7 @@ class GateType(StrEnum):
     STABILIZATION = "Stabilization"
     """A stabilization window."""
     POLICY = "Policy"
-    """A scaling policy of `behavior`: so many replicas in so much time."""
+    """What `behavior` says besides: a scaling policy, a tolerance, a direction that is disabled."""
     COOL_DOWN = "CoolDown"
     """The service has moved lately."""
     BUDGET = "Budget"
@@ -326,6 +326,32 @@ class ObjectivesStatus(Schema):
     """Tokens per second."""
 
 
+class ScaleEvent(Schema):
+    """A past change of replicas, kept for the scaling policies."""
+
+    time: AwareDatetime
+    """When it was decided."""
+    accelerator: str
+    """AcceleratorProfile that it led to."""
+    before: int
+    """Replicas before; after a change of accelerator as many as were worth the same."""
+    after: int
+    """Replicas that were asked for."""
+
+
+class UnschedulablePod(Schema):
+    """A replica for which no node was found, though accelerators seemed to be free."""
+
+    accelerator: str
+    """AcceleratorProfile that it was to run on."""
+    pod: str
+    """Name of the pod."""
+    since: AwareDatetime
+    """Since when no node was found."""
+    seen: AwareDatetime
+    """When it was last so."""
+
+
 class InferenceAllocationStatus(Schema):
     """What the service was given and why."""
 
@@ -373,6 +399,12 @@ class InferenceAllocationStatus(Schema):
     """The move that ended last."""
     startup_times: Annotated[tuple[StartupTime, ...], Field(max_length=16), Keyed("accelerator")] = ()
     """What starting took when it was last seen, by profile."""
+    scale_events: Annotated[tuple[ScaleEvent, ...], Field(max_length=128)] = ()
+    """Past changes of replicas within the periods of the scaling policies."""
+    idle_since: AwareDatetime | None = None
+    """Since when the service has been idle without a break; none: it is not, or that is not known."""
+    unschedulable: Annotated[tuple[UnschedulablePod, ...], Field(max_length=16)] = ()
+    """Replicas for which no node was found lately, one of each accelerator."""
     last_decision: AwareDatetime | None = None
     """When the figures were last decided, with known load."""
 

@@ -12,6 +12,7 @@ from inferscale_operator.api.behavior import Behavior
 from inferscale_operator.api.constraints import Distinct, Keyed, Rule
 from inferscale_operator.api.metric_preset import DEFAULT_PRESET
 from inferscale_operator.api.resource import AGE, READY, Column, Resource
+from inferscale_operator.api.schedule import ScheduledBounds
 
 
 class Mode(StrEnum):
@@ -114,6 +115,12 @@ class ServiceMoves(Schema):
     ones start."""
 
 
+def _in_order(spec: InferenceServiceSpec, entry: ScheduledBounds) -> bool:
+    least = spec.min_replicas if entry.min_replicas is None else entry.min_replicas
+    most = spec.max_replicas if entry.max_replicas is None else entry.max_replicas
+    return most is None or least <= most
+
+
 class InferenceServiceSpec(RuledSchema):
     """One model for one class of users, and the Deployment that serves it."""
 
@@ -123,6 +130,16 @@ class InferenceServiceSpec(RuledSchema):
             holds=lambda spec: spec.max_replicas is None or spec.min_replicas <= spec.max_replicas,
             message="minReplicas is above maxReplicas: lower it, or raise maxReplicas",
             field="minReplicas",
+        ),
+        Rule(
+            cel="!has(self.schedule) || self.schedule.all(e,"
+            " !(has(e.maxReplicas) || has(self.maxReplicas))"
+            " || (has(e.minReplicas) ? e.minReplicas : self.minReplicas)"
+            " <= (has(e.maxReplicas) ? e.maxReplicas : self.maxReplicas))",
+            holds=lambda spec: all(_in_order(spec, entry) for entry in spec.schedule),
+            message="an entry's minReplicas is above its maxReplicas (those of the spec where it gives none):"
+            " lower it, or raise maxReplicas",
+            field="schedule",
         ),
     )
 
@@ -136,9 +153,14 @@ class InferenceServiceSpec(RuledSchema):
     """What a pod needs, by accelerator profile. A profile with another resource than today's and no variant
     is no candidate."""
     min_replicas: Annotated[StrictInt, Field(ge=0, le=10000)] = 1
-    """Replicas that are kept whatever the load."""
+    """Replicas that are kept whatever the load. 0 needs a metrics preset with a gateway, which alone can tell
+    that requests wait while nothing runs; without one it counts as 1."""
     max_replicas: Annotated[StrictInt, Field(ge=1, le=10000)] | None = None
     """Replicas that are never passed; none: no limit."""
+    schedule: Annotated[tuple[ScheduledBounds, ...], Field(max_length=32)] = ()
+    """Other bounds at certain times; the first entry whose time it is holds."""
+    scale_to_zero_after_seconds: Annotated[StrictInt, Field(ge=0, le=604800)] = 600
+    """How long a service must have been idle to go to 0 replicas, seconds; needs `minReplicas: 0`."""
     allowed_accelerators: Annotated[tuple[ResourceName, ...], Field(max_length=64), Distinct()] = ()
     """AcceleratorProfiles that may be used; none: all that the model has data for."""
     weight: Annotated[StrictFloat, Field(gt=0, le=1000)] = 1.0

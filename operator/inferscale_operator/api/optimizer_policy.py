@@ -105,6 +105,16 @@ class OwnershipSettings(Schema):
     """How long what was changed back twice is left to whoever did it; 0: not at all."""
 
 
+class SafetySettings(Schema):
+    """What makes the operator doubt what it counted."""
+
+    unschedulable_after_seconds: Annotated[StrictInt, Field(ge=1, le=86400)] = 300
+    """How long a replica may be unschedulable, seconds; after that its service is given no more accelerators
+    of that type than its replicas run on. Longer than a pool takes to grow."""
+    unschedulable_retry_after_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 1800
+    """How long that is remembered when the replica is gone, seconds."""
+
+
 class OptimizerPolicySpec(Schema):
     """How the cluster is optimised."""
 
@@ -137,6 +147,8 @@ class OptimizerPolicySpec(Schema):
     """How changes of accelerator are made."""
     ownership: OwnershipSettings = OwnershipSettings()
     """What is done when somebody else changes a Deployment back."""
+    safety: SafetySettings = SafetySettings()
+    """What makes the operator doubt what it counted."""
 
 
 class OptimizerPolicyStatus(Schema):

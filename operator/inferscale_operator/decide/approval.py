@@ -75,7 +75,7 @@ def examine_approval(intent: Intent, snapshot: Snapshot) -> Approval | None:
 def held_back(intent: Intent) -> Intent:
     """A service without the change that needs approval: it keeps what it has, and grows there if it must."""
     subject, need = intent.subject, intent.needed_here
-    here, limit = subject.holding, subject.spec.max_replicas
+    here, limit = subject.holding, intent.most_here
     replicas = here.replicas
     if intent.stabilized.rising and need is not None:
         replicas = max(replicas, need if limit is None else min(need, limit))

@@ -9,14 +9,17 @@ from datetime import timedelta
 from functools import cached_property
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.inference_allocation import FailedMove
+from inferscale_operator.api.inference_allocation import FailedMove, UnschedulablePod
 from inferscale_operator.api.inference_service import BatchMode, InferenceServiceSpec, Mode
 from inferscale_operator.api.model_profile import ModelProfileSpec, PerformanceSchema
 from inferscale_operator.api.service_class import ModelTargets, ServiceClassSpec
 from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
-from inferscale_operator.decide.stabilization import Holding, Windows
+from inferscale_operator.decide.behaviour import Behaviour, behaviour
+from inferscale_operator.decide.idleness import Idleness, idleness
+from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.decide.template import Placement, deployed_batch, template_obstacle, variant_of
-from inferscale_operator.snapshot import DeploymentState, ServiceState, Snapshot
+from inferscale_operator.decide.unschedulable import Owner, unschedulable, waiting_pods
+from inferscale_operator.snapshot import DeploymentState, PodState, ServiceState, Snapshot
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Catalog:
     """Error of an object that is there and cannot be used, by (kind, name)."""
     targets: Mapping[tuple[str, str], tuple[str, ...]]
     """Names of the InferenceServices by (namespace, Deployment)."""
+    waiting: Mapping[Owner, tuple[PodState, ...]]
+    """Pods that no node was found for, by (namespace, Deployment)."""
+    placed: frozenset[tuple[str, str]]
+    """(namespace, name) of the pods that have a node."""
 
 
 def catalog(snapshot: Snapshot) -> Catalog:
@@ -53,6 +60,8 @@ def catalog(snapshot: Snapshot) -> Catalog:
         classes={r.name: r.spec for r in snapshot.service_classes if r.spec is not None},
         invalid=invalid,
         targets=targets,
+        waiting=waiting_pods(snapshot.pods),
+        placed=frozenset((pod.namespace, pod.name) for pod in snapshot.pods if pod.node is not None),
     )
 
 
@@ -79,7 +88,10 @@ class Subject:
     accelerators: Mapping[str, AcceleratorProfileSpec]
     accelerator: str
     """The profile that its pod template asks for."""
-    windows: Windows
+    behaviour: Behaviour
+    idle: Idleness
+    unschedulable: tuple[UnschedulablePod, ...] = ()
+    """Accelerators of which it gets no more than it runs on, since no node was found for a replica."""
 
     @property
     def key(self) -> str:
@@ -95,6 +107,11 @@ class Subject:
     def moving(self) -> bool:
         """Whether a move is under way."""
         return self.state.allocation is not None and self.state.allocation.move is not None
+
+    @property
+    def called(self) -> bool:
+        """Whether requests wait at the gateway."""
+        return (self.state.load.queued or 0) > 0
 
     @cached_property
     def max_batch(self) -> int | None:
@@ -229,7 +246,7 @@ def examine(state: ServiceState, entries: Catalog, snapshot: Snapshot) -> Subjec
     accelerator = _accelerator(state, deployment, entries, performances)
     if accelerator is None:
         return _unrecognised(spec, deployment, entries, performances)
-    default, own = snapshot.policy.behavior, spec.behavior
+    owner = (deployment.namespace, deployment.name)
     return Subject(
         state=state,
         spec=spec,
@@ -239,16 +256,16 @@ def examine(state: ServiceState, entries: Catalog, snapshot: Snapshot) -> Subjec
         performances=performances,
         accelerators=entries.accelerators,
         accelerator=accelerator,
-        windows=Windows(
-            up=_first(
-                own.scale_up.stabilization_window_seconds, default.scale_up.stabilization_window_seconds, 120
-            ),
-            down=_first(
-                own.scale_down.stabilization_window_seconds,
-                default.scale_down.stabilization_window_seconds,
-                300,
-            ),
-            tick=snapshot.policy.tick_seconds,
+        behaviour=behaviour(spec, snapshot),
+        idle=idleness(state, spec, snapshot),
+        unschedulable=unschedulable(
+            accelerator,
+            entries.waiting.get(owner, ()),
+            entries.placed,
+            deployment.namespace,
+            state.allocation,
+            snapshot.policy.safety,
+            snapshot.time,
         ),
     )
 
@@ -375,10 +392,6 @@ def applies(spec: InferenceServiceSpec) -> bool:
 
 def _names(known: Iterable[str]) -> str:
     return ", ".join(sorted(known)) or "none exist"
-
-
-def _first(*values: int | None) -> int:
-    return next(v for v in values if v is not None)
 
 
 def unknown_references(named: Iterable[tuple[str, str]], what: str, known: Collection[str]) -> str:

@@ -17,8 +17,10 @@ _ALARMING = {
     "CapacityLimited": ConditionStatus.TRUE,
     "SLOAtRisk": ConditionStatus.TRUE,
 }
-# States that are meant, and no news.
-_EXPECTED_REASONS = frozenset({"Recommend", "Paused", "CheaperIsExhausted", "Starting", "AwaitingApproval"})
+# States that are meant, or have an event of their own, and are no news.
+_EXPECTED_REASONS = frozenset(
+    {"Recommend", "Paused", "CheaperIsExhausted", "Starting", "AwaitingApproval", "Unschedulable"}
+)
 MESSAGE_LIMIT = 1024
 
 

@@ -26,13 +26,14 @@ from inferscale_operator.decide.approval import (
 )
 from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine
 from inferscale_operator.decide.findings import Figures, Outlook
+from inferscale_operator.decide.follow import follow
 from inferscale_operator.decide.formulate import (
     Decided,
     decide_targets,
     known_load,
+    least_held,
     least_replicas,
     needed_replicas,
-    rate_per_replica,
     served,
 )
 from inferscale_operator.decide.gates import gated, goes_on
@@ -51,7 +52,7 @@ from inferscale_operator.decide.report import (
     unguided_plan,
 )
 from inferscale_operator.decide.savings import savings
-from inferscale_operator.decide.stabilization import Holding, Stabilized, record, stabilize
+from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.statuses import cluster_statuses
 from inferscale_operator.decide.step import Budget, Grant, Intent, grants
 from inferscale_operator.decide.template import inverse, template_patch
@@ -180,7 +181,9 @@ def _gates(intent: Intent, grant: Grant, approval: Approval | None) -> tuple[Gat
     """What holds back the change from what a service has to its target."""
     gates = []
     if intent.stabilized.held:
-        gates.append(GateStatus(type=GateType.STABILIZATION, message=intent.stabilized.held))
+        window = intent.stabilized.why == "Stabilizing"
+        kind = GateType.STABILIZATION if window else GateType.POLICY
+        gates.append(GateStatus(type=kind, message=intent.stabilized.held))
     if grant.gate is not None:
         gates.append(grant.gate)
     if approval is not None and approval.holds:
@@ -203,27 +206,10 @@ class _Remembered:
 def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Remembered:
     load = known_load(subject)
     rate = required_rate(load, subject.targets.tps) if load is not None else 0.0
-    holding = subject.holding
     target = _target(subject, decision, snapshot)
-    latest = Recommendation(
-        time=snapshot.time,
-        accelerator=target.accelerator,
-        replicas=target.replicas,
-        rate=round(rate, 2),
-        max_batch=target.max_batch,
-    )
-    earlier = subject.state.allocation.history if subject.state.allocation is not None else ()
-    history = record(earlier, latest, holding, subject.windows)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
-    allowed = stabilize(
-        history, holding, subject.windows, rate_per_replica(decision, target.accelerator), needed
-    )
-    limit = subject.spec.max_replicas
-    if decision.allocation is None:
-        # It keeps what it has; a higher priority that needs it goes by the target.
-        allowed = Stabilized(holding.accelerator, holding.replicas, holding.max_batch)
-    elif limit is not None and allowed.accelerator != holding.accelerator:
-        allowed = replace(allowed, replicas=min(allowed.replicas, limit))
+    followed = follow(subject, decision, target, rate, needed, snapshot.time)
+    allowed = followed.stabilized
     if goes_on(subject, target.accelerator) and decision.allocation is not None:
         # Its windows let it through before it made the stop.
         allowed = replace(target, rising=allowed.rising)
@@ -232,17 +218,19 @@ def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Rememb
         replace(target, rising=allowed.rising),
         allowed,
         needed,
-        stay=_lasting(subject, history, decision, snapshot),
+        stay=_lasting(subject, followed.history, decision, snapshot),
         stops=_stops(subject, decision),
+        least_here=followed.least_here,
+        most_here=followed.most_here,
     )
-    return _Remembered(intent, history)
+    return _Remembered(intent, followed.history)
 
 
 def _lasting(
     subject: Subject, history: Sequence[Recommendation], decision: Decision, snapshot: Snapshot
 ) -> int | None:
     """The most replicas that the load has needed on the present profile within the scale-down window."""
-    oldest = snapshot.time - timedelta(seconds=subject.windows.down)
+    oldest = snapshot.time - timedelta(seconds=subject.behaviour.windows.down)
     rates = [past.rate for past in history if past.time > oldest or past is history[-1]]
     needs = [
         needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate)) for rate in rates
@@ -253,7 +241,8 @@ def _lasting(
 
 def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
     """Profiles besides the present one on which the objectives hold, the cheapest first."""
-    if subject.state.load.state is LoadState.PARTIAL or subject.spec.keep_accelerator:
+    stays = subject.spec.keep_accelerator or subject.behaviour.keeps_accelerator
+    if subject.state.load.state is LoadState.PARTIAL or stays:
         return ()
     managed = subject.spec.batch.mode is BatchMode.MANAGED
     fitting = [
@@ -280,7 +269,8 @@ def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabili
         wanted = allocation.replicas if allocation is not None and here else holding.replicas
         return Stabilized(holding.accelerator, max(wanted, holding.replicas), holding.max_batch)
     if allocation is None:
-        least = min(subject.spec.min_replicas, holding.replicas)
+        least = holding.replicas if subject.behaviour.limits.down.disabled else subject.behaviour.bounds.least
+        least = min(least, holding.replicas)
         return Stabilized(holding.accelerator, least, holding.max_batch)
     if allocation.replicas == 0:
         return Stabilized(holding.accelerator, 0, holding.max_batch)
@@ -365,8 +355,8 @@ def _left_paused(state: ServiceState, deployment: DeploymentState, snapshot: Sna
 
 
 def _up_to_least(subject: Subject, refused: Refusal | None) -> DeploymentPatch | None:
-    """A service whose load is not known loses nothing, and has its minReplicas all the same."""
-    least, here = subject.spec.min_replicas, subject.holding
+    """A service whose load is not known loses nothing; it has its minReplicas, and is woken, all the same."""
+    least, here = least_held(subject), subject.holding
     if refused is not None or here.replicas >= least:
         return None
     return _scaling(subject, Grant(here.accelerator, least, here.max_batch))

@@ -61,7 +61,7 @@ def decided_findings(
     """A service with a decision."""
     return {
         **_common(subject.state),
-        "ProfileValid": true("Valid"),
+        "ProfileValid": _valid(subject),
         "MetricsAvailable": _metrics(subject.state.load),
         "Optimized": _optimized(outlook.decision),
         "Applied": _applied(subject, outlook, patch, move),
@@ -79,7 +79,7 @@ def held_findings(
     held = unknown("Held", message)
     return {
         **_common(subject.state),
-        "ProfileValid": true("Valid"),
+        "ProfileValid": _valid(subject),
         "MetricsAvailable": blind or _metrics(subject.state.load),
         "Optimized": held,
         "Applied": false(refusal.reason, refusal.message) if refusal is not None else held,
@@ -100,7 +100,7 @@ def moving_findings(subject: Subject, move: MoveStatus | None, message: str) -> 
     return {
         **_common(subject.state),
         **(observed if subject.state.load.state is not LoadState.NOT_ASKED else {}),
-        "ProfileValid": true("Valid"),
+        "ProfileValid": _valid(subject),
         "Optimized": moving,
         "Applied": true("Moving" if move is not None else "Moved", message),
         "CapacityLimited": moving,
@@ -115,7 +115,7 @@ def paused_findings(subject: Subject, message: str) -> dict[str, Finding]:
     return {
         **dict.fromkeys(("MetricsAvailable", "Optimized", "CapacityLimited", "SLOAtRisk"), waiting),
         **_common(subject.state),
-        "ProfileValid": true("Valid"),
+        "ProfileValid": _valid(subject),
         "Applied": false("Paused", message),
         "Moving": false("NotMoving"),
         "Ready": false("Paused", message),
@@ -178,6 +178,17 @@ def _not_moving(subject: Subject, outlook: Outlook) -> Finding:
     return false("NotMoving")
 
 
+def unschedulable_message(subject: Subject) -> str:
+    """What could not be placed, and what follows, for people."""
+    return "; ".join(
+        f"no node was found for pod {record.pod} since {record.since:%H:%M:%S}, though {record.accelerator}"
+        f" seemed to be free: no more of type {subject.kind(record.accelerator)} is planned for this service"
+        " until the pod has a node, or is long gone"
+        for record in subject.unschedulable
+        if record.accelerator in subject.accelerators
+    )
+
+
 def _common(state: ServiceState) -> dict[str, Finding]:
     paused = state.resource.spec is not None and state.resource.spec.mode is Mode.PAUSED
     return {"Paused": true("Paused") if paused else false("NotPaused")}
@@ -186,6 +197,11 @@ def _common(state: ServiceState) -> dict[str, Finding]:
 def load_reason(load: ObservedLoad) -> str:
     """What is known of a load, or why it is not, in one word."""
     return load.cause.value if load.cause is not None else LOAD_REASONS[load.state]
+
+
+def _valid(subject: Subject) -> Finding:
+    no_wake_up = subject.behaviour.no_wake_up
+    return false("NoWakeUp", no_wake_up) if no_wake_up else true("Valid")
 
 
 def _metrics(load: ObservedLoad) -> Finding:
@@ -214,12 +230,14 @@ def _applied(
     if outlook.template_refusal is not None:
         return false(outlook.template_refusal.reason, outlook.template_refusal.message)
     if outlook.intent.stabilized.held:
-        return true("Stabilizing", outlook.intent.stabilized.held)
+        return true(outlook.intent.stabilized.why, outlook.intent.stabilized.held)
     return true("UpToDate")
 
 
 def _capacity(outlook: Outlook) -> Finding:
     decision = outlook.decision
+    if outlook.intent.subject.unschedulable:
+        return true("Unschedulable", unschedulable_message(outlook.intent.subject))
     if outlook.grant.short:
         reason = "MovesWaitForEachOther" if outlook.grant.stuck else "WaitingForCapacity"
         return true(reason, outlook.grant.short)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import inferscale_queueing as queueing
@@ -23,6 +23,7 @@ from inferscale_solver import (
     Power,
     Problem,
     Profile,
+    Quota,
     Result,
     Service,
     Settings,
@@ -114,28 +115,47 @@ def needed_replicas(decision: Decision, accelerator: str, rate: float, least: in
     return None
 
 
-def rate_per_replica(decision: Decision, accelerator: str) -> float:
-    """The rate that a replica serves within its objectives on a profile, requests/min; 0: not known."""
-    return next(
-        (
-            c.allocation.rate_per_replica
-            for c in decision.candidates
-            if c.profile == accelerator and c.allocation is not None
-        ),
-        0.0,
-    )
+def rates_per_replica(decision: Decision) -> dict[str, float]:
+    """The rate that a replica serves within its objectives by profile, requests/min, where it is known."""
+    return {c.profile: c.allocation.rate_per_replica for c in decision.candidates if c.allocation is not None}
 
 
 def least_replicas(subject: Subject, rate: float) -> int:
     """Replicas that a service never goes below at a rate (requests/min), as far as its load is known."""
-    least, state = subject.spec.min_replicas, subject.state.load.state
-    if state is LoadState.PARTIAL:
+    least, running = subject.behaviour.bounds.least, subject.deployment.replicas
+    if subject.state.load.state is LoadState.PARTIAL:
         # One that only partly reports may gain replicas where it is, and lose nothing.
-        return max(least, subject.deployment.replicas)
-    # No arrivals are not yet idleness: what is running would be cut off.
-    return (
-        max(least, 1) if rate == 0 and state is not LoadState.IDLE and subject.deployment.replicas else least
-    )
+        return max(least, running)
+    # No arrivals are not yet idleness: what is running would be cut off. What waits has to be served.
+    stays = rate == 0 and running > 0 and not subject.idle.enough
+    return max(least, 1) if stays or subject.called else least
+
+
+def least_held(subject: Subject) -> int:
+    """Replicas that a service has although nothing is known of its load but that requests may wait."""
+    wakes = subject.called and not subject.behaviour.limits.up.disabled
+    return max(subject.behaviour.bounds.least, 1) if wakes else subject.behaviour.bounds.least
+
+
+def _bounds(subject: Subject, least: int) -> tuple[int, int | None]:
+    """Replicas that the plan may give: its bounds, and what there is where a direction is disabled."""
+    bounds, running = subject.behaviour.bounds, subject.deployment.replicas
+    if subject.behaviour.limits.down.disabled:
+        least = max(least, running if bounds.most is None else min(running, bounds.most))
+    most = bounds.most
+    if subject.behaviour.limits.up.disabled:
+        here = max(running, 1)
+        most = here if most is None else min(most, here)
+    return least, None if most is None else max(most, least)
+
+
+def _no_more_than_runs(subjects: Mapping[str, Subject], stocks: Mapping[str, Stock]) -> Iterator[Quota]:
+    """What services run on, of types of which no node was found for more."""
+    for key, subject in subjects.items():
+        owner = (subject.deployment.namespace, subject.deployment.name)
+        known = (r.accelerator for r in subject.unschedulable if r.accelerator in subject.performances)
+        for kind in sorted({subject.kind(accelerator) for accelerator in known}):
+            yield Quota(type=kind, units=stocks[kind].held.get(owner, 0), service=key)
 
 
 def served(decision: Decision) -> bool:
@@ -158,7 +178,10 @@ def _decide(
         services=tuple(_service(subjects[key], load, snapshot) for key, load in sorted(loads.items())),
         profiles=tuple(_profile(name, spec) for name, spec in sorted(entries.accelerators.items())),
         capacity=limits.capacity(snapshot.policy, stocks, free, pinned),
-        quotas=limits.quotas(snapshot.policy, pinned),
+        quotas=(
+            *limits.quotas(snapshot.policy, pinned),
+            *_no_more_than_runs({key: subjects[key] for key in sorted(loads)}, stocks),
+        ),
         settings=Settings(
             transition_penalty=snapshot.policy.transition_penalty,
             keep_threshold=snapshot.policy.keep_threshold,
@@ -177,7 +200,7 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
     spec, targets = subject.spec, subject.targets
     partial = subject.state.load.state is LoadState.PARTIAL
     managed = spec.batch.mode is BatchMode.MANAGED
-    least = least_replicas(subject, required_rate(load, subject.targets.tps))
+    least, most = _bounds(subject, least_replicas(subject, required_rate(load, subject.targets.tps)))
     excluded = subject.excluded(snapshot)
     insisted = template_refusal(subject, snapshot)
     if insisted is not None:
@@ -203,8 +226,8 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
             if name not in excluded or name == subject.accelerator
         ),
         min_replicas=least,
-        max_replicas=None if spec.max_replicas is None else max(spec.max_replicas, least),
-        keep_accelerator=spec.keep_accelerator or partial,
+        max_replicas=None if most is None else max(most, 1),
+        keep_accelerator=spec.keep_accelerator or partial or subject.behaviour.keeps_accelerator,
         current=CurrentAllocation(
             profile=subject.accelerator,
             replicas=subject.deployment.replicas,

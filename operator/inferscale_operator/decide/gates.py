@@ -80,12 +80,16 @@ def _required(intent: Intent, stocks: Mapping[str, Stock], snapshot: Snapshot) -
     here = subject.holding
     if need is None or here.accelerator in subject.excluded(snapshot):
         return True
+    kind = subject.kind(here.accelerator)
+    if any(subject.kind(record.accelerator) == kind for record in subject.unschedulable):
+        # What seems to be free there is not.
+        return need > subject.deployment.ready_replicas
     if need <= here.replicas:
         return False
-    most = subject.spec.max_replicas
+    most = subject.behaviour.bounds.most
     if most is not None and need > most:
         return True
-    room = stocks[subject.kind(here.accelerator)].free // subject.units(here.accelerator)
+    room = stocks[kind].free // subject.units(here.accelerator)
     return need - here.replicas > room
 
 
@@ -167,11 +171,11 @@ def _scarce(intents: Sequence[Intent], stocks: Mapping[str, Stock]) -> set[str]:
 
 
 def _stay(intent: Intent) -> Stabilized:
-    """As many replicas as the load needs where the service is; fewer only through its window."""
+    """As many replicas as the load needs where the service is, as far as its behaviour lets it."""
     here, need = intent.subject.holding, intent.needed_here or 0
     lasting = here.replicas if intent.stay is None else intent.stay
-    replicas = max(need, min(lasting, here.replicas), intent.subject.spec.min_replicas)
-    most = intent.subject.spec.max_replicas
+    replicas = max(need, min(lasting, here.replicas), intent.least_here)
+    most = intent.most_here
     if most is not None:
         replicas = min(replicas, max(most, here.replicas))
     return Stabilized(here.accelerator, replicas, here.max_batch, rising=replicas > here.replicas)

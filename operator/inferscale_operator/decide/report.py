@@ -24,8 +24,8 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import recognise
-from inferscale_operator.decide.approval import approval_events
 from inferscale_operator.decide.catalog import Refusal, Subject
+from inferscale_operator.decide.changes import changes, not_placed, scale_events, wakes
 from inferscale_operator.decide.conditions import Finding, conditions, events
 from inferscale_operator.decide.findings import (
     LOAD_REASONS,
@@ -38,7 +38,8 @@ from inferscale_operator.decide.findings import (
     paused_findings,
     refused_findings,
 )
-from inferscale_operator.decide.formulate import known_load, served
+from inferscale_operator.decide.formulate import known_load, least_held, rates_per_replica, served
+from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.plan import (
     DeploymentPatch,
     EventNote,
@@ -57,6 +58,7 @@ STARTUP_TIMES_LIMIT = 16
 """Profiles whose start-up time a status takes."""
 
 
+_CALLED = "since requests wait at the gateway"
 _TOKENS_UNKNOWN = "no request has finished yet, so token lengths are not known"
 
 
@@ -97,10 +99,18 @@ def decided_plan(
         failed_moves=_failed_moves(subject.state, snapshot),
         last_move=subject.state.allocation.last_move if subject.state.allocation else None,
         startup_times=subject.state.allocation.startup_times if subject.state.allocation else (),
+        scale_events=scale_events(
+            subject,
+            Holding(outlook.grant.accelerator, outlook.grant.replicas) if patch is not None else None,
+            rates_per_replica(decision),
+            snapshot.time,
+        ),
+        idle_since=subject.idle.since,
+        unschedulable=subject.unschedulable,
         last_decision=snapshot.time,
     )
     findings = decided_findings(subject, outlook, patch, move, message)
-    said = _changes(subject, outlook, patch, move)
+    said = (*changes(subject, outlook, patch, move), *not_placed(subject))
     return _service_plan(subject.state, status, findings, patch, said, snapshot, subject.accelerator)
 
 
@@ -131,18 +141,25 @@ def held_plan(
         gate = GateStatus(type=GateType.ROLLOUT_IN_PROGRESS, message=refusal.message)
         entry = entry.model_copy(update={"gates": (gate,)})
     said: tuple[EventNote, ...] = ()
+    made = None
     if patch is not None:
-        entry = entry.model_copy(update={"desired_replicas": subject.spec.min_replicas})
-        message = f"{patch.summary}, its minReplicas: {cause.message}"
-        said = (EventNote(EventType.NORMAL, "ScaledUp", message),)
+        made = Holding(subject.accelerator, least_held(subject))
+        entry = entry.model_copy(update={"desired_replicas": least_held(subject)})
+        why = "its minReplicas" if least_held(subject) == subject.behaviour.bounds.least else _CALLED
+        message = f"{patch.summary}, {why}: {cause.message}"
+        said = (EventNote(EventType.NORMAL, "Woken" if wakes(subject) else "ScaledUp", message),)
     status = _recorded(subject.state).model_copy(
         update={
             "reason": cause.reason,
             "message": message,
             "allocations": (entry,),
             "load": _load(subject, snapshot),
+            "scale_events": scale_events(subject, made, {}, snapshot.time),
+            "idle_since": subject.idle.since,
+            "unschedulable": subject.unschedulable,
         }
     )
+    said = (*said, *not_placed(subject))
     findings = held_findings(subject, refusal, blind, cause.reason, cause.message)
     return _service_plan(subject.state, status, findings, patch, said, snapshot, subject.accelerator)
 
@@ -181,6 +198,8 @@ def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -
             "failed_moves": failed,
             "last_move": _last_move(subject, advanced, snapshot),
             "startup_times": _startup_times(subject, advanced, snapshot),
+            "idle_since": subject.idle.since,
+            "unschedulable": subject.unschedulable,
         }
     )
     findings = moving_findings(subject, move, message)
@@ -422,6 +441,8 @@ def _why(
         return "CapacityLimited", f"{grant.short}; {decision.reason}"
     if patch is not None:
         way = "ScalingUp" if grant.replicas > subject.deployment.replicas else "ScalingDown"
+        if wakes(subject):
+            return "Woken", f"{patch.summary}, {_CALLED}; {decision.reason}"
         passed = "; a higher priority needs the accelerators" if grant.donated else ""
         return way, f"{patch.summary}{passed}; {decision.reason}"
     if outlook.approval is not None and outlook.approval.holds:
@@ -429,34 +450,13 @@ def _why(
     if outlook.template_refusal is not None:
         return outlook.template_refusal.reason, f"{outlook.template_refusal.message}; {decision.reason}"
     if outlook.intent.stabilized.held:
-        return "Stabilizing", f"{outlook.intent.stabilized.held}; {decision.reason}"
+        return outlook.intent.stabilized.why, f"{outlook.intent.stabilized.held}; {decision.reason}"
     if not served(decision):
         return decision.outcome.value, decision.reason
     here = subject.holding
     if (grant.accelerator, grant.replicas) != (here.accelerator, here.replicas):
         return "Recommended", decision.reason
     return decision.outcome.value, decision.reason
-
-
-def _changes(
-    subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
-) -> tuple[EventNote, ...]:
-    waiting = approval_events(subject, outlook.approval)
-    if patch is None:
-        return waiting
-    if move is not None:
-        message = f"{move_message(move)}: {outlook.decision.reason}"
-        return (EventNote(EventType.NORMAL, "MoveStarted", message),)
-    up = outlook.grant.replicas > subject.deployment.replicas
-    passed = ", since a higher priority needs the accelerators" if outlook.grant.donated else ""
-    return (
-        *waiting,
-        EventNote(
-            EventType.NORMAL,
-            "ScaledUp" if up else "ScaledDown",
-            f"{patch.summary}{passed}: {outlook.decision.reason}",
-        ),
-    )
 
 
 def _rounded(value: float | None) -> float | None:

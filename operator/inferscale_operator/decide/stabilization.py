@@ -49,6 +49,8 @@ class Stabilized:
     """What is held back and until when at the earliest, for people; empty: nothing."""
     rising: bool = False
     """Whether what is wanted serves more than what there is."""
+    why: str = "Stabilizing"
+    """One word for what holds it back, where something is."""
 
 
 def record(

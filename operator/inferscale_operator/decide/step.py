@@ -28,6 +28,10 @@ class Intent:
     """The most that the load has needed there within the scale-down window; None: not known."""
     stops: tuple[Holding, ...] = ()
     """Where else its objectives hold, the cheapest first."""
+    least_here: int = 0
+    """Replicas that it may shrink to on the present profile."""
+    most_here: int | None = None
+    """Replicas that it may grow to on the present profile; None: no limit."""
     gate: GateStatus | None = None
     """What keeps it from a move that it would make else."""
 
@@ -174,7 +178,7 @@ class _Granting:
         subject, here = intent.subject, intent.subject.holding
         stays = Grant(here.accelerator, here.replicas, here.max_batch)
         got = room.take(to.kind, to.each, to.replicas)
-        if got < to.replicas and not (partly and got >= max(subject.spec.min_replicas, 1)):
+        if got < to.replicas and not (partly and got >= max(subject.behaviour.bounds.least, 1)):
             lacking = to.units - got * to.each
             short = f"the move to {to.replicas} on {to.accelerator} waits for {lacking} more free {to.kind}"
             return replace(stays, short=short, lacking=lacking)
@@ -306,7 +310,7 @@ def _mover(intent: Intent) -> Mover:
     here, need = subject.holding, intent.needed_here
     least = here.replicas
     if need is not None:
-        least = min(max(need, intent.stay or 0, subject.spec.min_replicas), here.replicas)
+        least = min(max(need, intent.stay or 0, intent.least_here), here.replicas)
     return Mover(
         key=subject.key,
         priority=subject.priority,
@@ -320,6 +324,8 @@ def _mover(intent: Intent) -> Mover:
 def _bridged(intent: Intent, grant: Grant, room: Room) -> Grant:
     """Until there is room to move, a service that is short of replicas may grow where it is."""
     here, need = intent.subject.holding, intent.needed_here
+    if need is not None and intent.most_here is not None:
+        need = min(need, intent.most_here)
     moves = intent.stabilized.accelerator != here.accelerator
     waits = moves and intent.stabilized.rising and not grant.move and (grant.short or grant.gate)
     if not waits or need is None or need <= here.replicas:

@@ -215,11 +215,14 @@ def parse_pod(raw: Raw) -> PodRecord | None:
     deployment = _deployment_of(meta)
     if not requests and deployment is None:
         return None
-    ready_since = None
+    ready_since = unschedulable_since = None
     for condition in status.get("conditions", ()):
-        if condition["type"] == "Ready" and condition["status"] == "True":
-            since = condition.get("lastTransitionTime") or meta["creationTimestamp"]
-            ready_since = datetime.fromisoformat(since)
+        since = datetime.fromisoformat(condition.get("lastTransitionTime") or meta["creationTimestamp"])
+        match condition["type"], condition["status"], condition.get("reason"):
+            case "Ready", "True", _:
+                ready_since = since
+            case "PodScheduled", "False", "Unschedulable":
+                unschedulable_since = since
     return PodRecord(
         PodState(
             namespace=meta["namespace"],
@@ -229,6 +232,7 @@ def parse_pod(raw: Raw) -> PodRecord | None:
             requests=requests,
             ready=ready_since is not None,
             terminating="deletionTimestamp" in meta,
+            unschedulable_since=unschedulable_since,
         ),
         ready_since,
     )

@@ -58,7 +58,9 @@ FIGURES = frozenset(
         "message",
     }
 )
-TIMES = frozenset({"lastDecision", "lastTick", "observedAt", "history", "until", "savings", "savedTotal"})
+TIMES = frozenset(
+    {"lastDecision", "lastTick", "observedAt", "history", "until", "savings", "savedTotal", "seen"}
+)
 
 EVENT_MESSAGE_LIMIT = 1024
 """Bytes of an event's message that the API server takes."""
