@@ -14,7 +14,9 @@ from inferscale_operator.commands.analyze import analyze
 from inferscale_operator.commands.approve import approve
 from inferscale_operator.commands.estimate import estimate
 from inferscale_operator.commands.explain import explain
+from inferscale_operator.commands.export import export_command
 from inferscale_operator.commands.fit import fit
+from inferscale_operator.commands.importing import import_
 from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.commands.replay import replay
 from inferscale_operator.commands.settle import settle
@@ -91,6 +93,8 @@ def run(**options: Any) -> None:
 commands.add_command(analyze)
 commands.add_command(estimate)
 commands.add_command(fit)
+commands.add_command(import_)
+commands.add_command(export_command)
 commands.add_command(plan_command)
 commands.add_command(approve)
 commands.add_command(explain)

@@ -133,6 +133,11 @@ def _show(
         console.print(content())
 
 
+def files_in(directory: Path) -> Files:
+    """The files of a folder, by their usual names."""
+    return _files(directory, dict.fromkeys(Files.__annotations__))
+
+
 def _files(directory: Path, given: dict[str, Any]) -> Files:
     def required(flag: str, name: str) -> Path:
         return given[flag] or directory / f"{name}.json"

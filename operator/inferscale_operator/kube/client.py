@@ -123,12 +123,15 @@ class Client:
         self._observer = observer
         self._timeout_s = timeout_s
 
-    def list_all(self, kind: Kind, *, metadata_only: bool = False) -> dict[str, Any]:
+    def list_all(
+        self, kind: Kind, *, metadata_only: bool = False, namespace: str | None = None
+    ) -> dict[str, Any]:
         """All objects of a kind in the cluster, from the API server's cache.
 
         Args:
             kind: Kind of the objects.
             metadata_only: Only their metadata, which is a fraction of the bytes.
+            namespace: Only those of a namespace, where the kind has namespaces.
 
         Raises:
             ApiError: it was refused or there was no answer.
@@ -136,7 +139,9 @@ class Client:
         accept = "application/json"
         if metadata_only:
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        return self._request("list", kind.name, kind.path(), {"resourceVersion": "0"}, {"Accept": accept})
+        return self._request(
+            "list", kind.name, kind.path(namespace), {"resourceVersion": "0"}, {"Accept": accept}
+        )
 
     def version(self) -> str:
         """The version of Kubernetes: the least that a reachable API server answers.

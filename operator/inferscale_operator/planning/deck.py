@@ -50,7 +50,10 @@ class ModelData:
 
 @dataclass(frozen=True)
 class Objectives:
-    """What a service class promises for a model; the percentile comes with the options."""
+    """What a service class promises for a model.
+
+    The percentile of its targets is None where the options say it, and 0 where they are means.
+    """
 
     service_class: str
     model: str
@@ -77,6 +80,8 @@ class Server:
     """How much it counts among the servers of its priority where not all can be served."""
     namespace: str = ""
     """Counts only for quotas."""
+    allowed_accelerators: tuple[str, ...] = ()
+    """Empty: all that the model has data for."""
     current: CurrentAllocation | None = None
     arrival_cov: float = 1.0
     service_cov: float = 1.0

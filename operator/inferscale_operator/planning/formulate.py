@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from inferscale_solver import (
     Settings,
     Solver,
     TailRule,
+    Targets,
 )
 
 LARGEST_BATCH = 1_000_000
@@ -87,6 +88,8 @@ def problem_of(deck: Deck, options: Options) -> Problem:
     services = []
     for server in deck.servers:
         promised = objectives[server.service_class, server.model]
+        measured = performance.get(server.model, ())
+        excluded = _excluded(server, measured)
         services.append(
             Service(
                 name=server.name,
@@ -94,8 +97,9 @@ def problem_of(deck: Deck, options: Options) -> Problem:
                 model=server.model,
                 priority=promised.priority,
                 load=_load(server, options.latency_model),
-                targets=replace(promised.targets, percentile=options.percentile),
-                performance=tuple(performance.get(server.model, ())),
+                targets=replace(promised.targets, percentile=_percentile(promised.targets, options)),
+                performance=tuple(data for data in measured if data.profile not in excluded),
+                excluded=excluded,
                 min_replicas=server.min_replicas,
                 max_replicas=server.max_replicas,
                 keep_accelerator=server.keep_accelerator,
@@ -122,6 +126,25 @@ def problem_of(deck: Deck, options: Options) -> Problem:
         ),
         quotas=options.quotas,
     )
+
+
+def _percentile(targets: Targets, options: Options) -> float | None:
+    if targets.percentile is None:
+        return options.percentile
+    return targets.percentile or None
+
+
+def _excluded(server: Server, performance: Sequence[Performance]) -> dict[str, str]:
+    """Accelerators that a server may not use; what it has now it may keep."""
+    held = server.current.profile if server.current is not None else None
+    allowed = {*server.allowed_accelerators, held}
+    if not server.allowed_accelerators:
+        return {}
+    return {
+        data.profile: "NotAllowed: not in allowedAccelerators"
+        for data in performance
+        if data.profile not in allowed
+    }
 
 
 def _load(server: Server, model: LatencyModelName) -> Load:

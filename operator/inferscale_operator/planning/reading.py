@@ -97,12 +97,17 @@ def read_deck(files: Files) -> Deck:
     return Deck(accelerators, models, objectives, servers, units, nodes, optimizer)
 
 
-def _accelerators(path: Path, findings: Findings) -> Iterator[Profile]:
+def accelerator_rows(path: Path, findings: Findings) -> Iterator[Row]:
+    """The accelerators of a file, as they are in it."""
     content = read_json(path, "give DIR with it, or --accelerators FILE", findings)
     if isinstance(content, Mapping) and "accelerators" in content:
         content = content["accelerators"]
+    yield from _entries(path, content, findings)
+
+
+def _accelerators(path: Path, findings: Findings) -> Iterator[Profile]:
     names = _Names(findings)
-    for row in _entries(path, content, findings):
+    for row in accelerator_rows(path, findings):
         name, kind = row.text("name"), row.text("type", default="")
         power = row.row("power") if row.has("power") else None
         profile = Profile(
@@ -196,6 +201,7 @@ def _classes(path: Path, models: set[str], findings: Findings) -> Iterator[Objec
                 ttft=_target(target, "slo-ttft", "ms"),
                 ttw=_target(target, "slo-ttw", "ms"),
                 tps=_target(target, "slo-tps", "tokens/s"),
+                percentile=_percentile(target),
             )
             if listed:
                 target.finish()
@@ -207,6 +213,11 @@ def _classes(path: Path, models: set[str], findings: Findings) -> Iterator[Objec
 def _target(row: Row, name: str, unit: str) -> float | None:
     """An objective; absent or 0: none."""
     return row.number(name, 0.0, unit=unit) or None
+
+
+def _percentile(row: Row) -> float | None:
+    """What ttft and ttw hold at; None: not said here; 0: they are means."""
+    return row.number("percentile", most=0.9999) if row.has("percentile") else None
 
 
 def _servers(
@@ -252,6 +263,7 @@ def _servers(
             keep_accelerator=row.flag("keepAccelerator", default=False),
             weight=row.number("weight", 1.0, least=LEAST_WEIGHT, most=MOST_WEIGHT),
             namespace=row.text("namespace", default=""),
+            allowed_accelerators=_allowed(row, profiles),
             current=_current(current, profiles),
             arrival_cov=arrival_cov,
             service_cov=service_cov,
@@ -259,6 +271,19 @@ def _servers(
         row.finish()
         if names.add(row, name):
             yield server
+
+
+def _allowed(row: Row, profiles: set[str]) -> tuple[str, ...]:
+    value = row.get("allowedAccelerators")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        row.wrong("allowedAccelerators", value, "must be a list of accelerators")
+        return ()
+    for name in value:
+        if profiles and name not in profiles:
+            row.wrong("allowedAccelerators", name, f"is no accelerator: {one_of(profiles)}")
+    return tuple(value)
 
 
 def _cov(row: Row, name: str) -> float:

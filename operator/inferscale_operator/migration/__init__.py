@@ -1,0 +1,1 @@
+"""Into Inferscale and out of it: planning files, custom resources, Deployments that run already."""
