@@ -131,8 +131,14 @@ def test_what_hints_say_is_not_guessed(capsys: pytest.CaptureFixture[str], tmp_p
             }
         ],
         capacity=None,
-        optimizer={"unlimited": False, "solver": "exact", "saturationPolicy": "RoundRobin", "maxCost": 5, "keepThreshold": 0.1,
-            "quotas": [{"type": "G2", "units": 4, "namespace": "team", "serviceClass": "c"}]},
+        optimizer={
+            "unlimited": False,
+            "solver": "exact",
+            "saturationPolicy": "RoundRobin",
+            "maxCost": 5,
+            "keepThreshold": 0.1,
+            "quotas": [{"type": "G2", "units": 4, "namespace": "team", "serviceClass": "c"}],
+        },
     )
     assert run("import", str(folder)) == 2
     told = capsys.readouterr().err

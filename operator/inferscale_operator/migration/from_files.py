@@ -277,7 +277,10 @@ def _policy(deck: Deck, classes: Mapping[str, str]) -> Iterator[Manifest]:
 
 
 def _quota(quota: Quota, classes: Mapping[str, str]) -> dict[str, Any]:
-    named = {"namespace": quota.namespace, "serviceClass": quota.service_class and classes[quota.service_class]}
+    named = {
+        "namespace": quota.namespace,
+        "serviceClass": quota.service_class and classes[quota.service_class],
+    }
     return {"type": quota.type, "units": quota.units} | {key: said for key, said in named.items() if said}
 
 
@@ -294,8 +297,8 @@ def _left_out(deck: Deck) -> Iterator[str]:
     decode_only = [server.name for server in deck.servers if server.average_length is not None]
     if decode_only:
         yield (
-            f"avgLength ({_some(decode_only)}): the operator reads input and output tokens from the engine, so"
-            " ModelProfiles need gamma and delta"
+            f"avgLength ({_some(decode_only)}): the operator reads input and output tokens, so ModelProfiles"
+            " need gamma and delta"
         )
     if any(_varied(server) for server in deck.servers):
         yield "arrivalCOV and serviceCOV: the operator takes them as 1"
@@ -307,7 +310,7 @@ def _left_out(deck: Deck) -> Iterator[str]:
     if untargeted:
         yield f"classes without targets for a model ({_some(untargeted)}): a ServiceClass needs one"
     if deck.nodes:
-        yield "nodes of the capacity file: the operator counts the nodes of the cluster, without capacity.fixed"
+        yield "nodes of the capacity file: the operator counts those of the cluster, without capacity.fixed"
     if deck.optimizer.latency_model is not None:
         yield "latencyModel: the operator uses prefill-decode"
 
