@@ -290,7 +290,7 @@ def test_what_is_exported_can_be_imported_again(capsys: pytest.CaptureFixture[st
     [
         ((), "give --output-dir FOLDER, or -o json"),
         (("-o", "json", "--output-dir", "x"), "give --output-dir FOLDER, or -o json"),
-        (("-o", "json", "--snapshot", "/nowhere.json"), "--snapshot /nowhere.json: No such file"),
+        (("-o", "json", "--snapshot", "/nowhere.json"), "'/nowhere.json' does not exist"),
         (("-o", "json", "--kubeconfig", "/nowhere"), "--kubeconfig /nowhere"),
     ],
 )

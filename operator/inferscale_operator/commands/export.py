@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 
 from inferscale_operator.commands.access import connect
 from inferscale_operator.commands.listing import told
 from inferscale_operator.commands.plan import FILE
+from inferscale_operator.commands.replay import read_snapshot
 from inferscale_operator.commands.writing import write_new
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.client import ApiError, Client
@@ -20,12 +20,17 @@ from inferscale_operator.migration.export import as_text, export
 from inferscale_operator.observe import observe
 from inferscale_operator.planning.output import as_json
 from inferscale_operator.settings import ENV_PREFIX
-from inferscale_operator.snapshot import Snapshot, load_snapshot
+from inferscale_operator.snapshot import Snapshot
 
 
 @click.command("export")
 @click.option("--output-dir", type=FILE, metavar="FOLDER", help="Folder for the files.")
-@click.option("--snapshot", type=FILE, metavar="FILE", help="A recorded snapshot instead of the cluster.")
+@click.option(
+    "--snapshot",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A recorded snapshot instead of the cluster.",
+)
 @click.option("-o", "--output", type=click.Choice(["files", "json"]), default="files", help="Form [files].")
 @click.option(
     "--kubeconfig", envvar=f"{ENV_PREFIX}_KUBECONFIG", type=FILE, metavar="FILE", help="Kubeconfig file."
@@ -49,25 +54,6 @@ def export_command(
         click.echo(as_json(exported.files))
         return
     write_new(output_dir, {name: as_text(content) for name, content in exported.files.items()})
-
-
-def read_snapshot(path: Path) -> Snapshot:
-    """A recorded snapshot.
-
-    Raises:
-        UsageError: it cannot be read, or is none.
-    """
-    try:
-        return load_snapshot(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"--snapshot {path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(
-            f"--snapshot {path} is no recorded snapshot: {where}: {first['msg']}."
-            " Give a file that `inferscale run --record FOLDER` wrote (….snapshot.json)."
-        ) from error
 
 
 def _observed(client: Client) -> Snapshot:

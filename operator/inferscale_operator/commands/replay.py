@@ -39,7 +39,7 @@ def replay(snapshot: Path, output: str, diff: bool) -> None:
     compared = recorded.exists() and recorded != snapshot
     if diff and not compared:
         raise UsageError(f"--diff: there is no {recorded} to compare with. Leave it out, or add the file.")
-    plan = decide(_read(snapshot))
+    plan = decide(read_snapshot(snapshot))
     made = dump_plan(plan)
     if not diff:
         _show(plan, made, output)
@@ -114,7 +114,12 @@ def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _read(path: Path) -> Snapshot:
+def read_snapshot(path: Path) -> Snapshot:
+    """A recorded snapshot.
+
+    Raises:
+        UsageError: the file is none.
+    """
     try:
         return load_snapshot(path.read_bytes())
     except ValidationError as error:
