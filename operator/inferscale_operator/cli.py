@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +13,9 @@ import click
 from inferscale_operator.application import make_app, serve
 from inferscale_operator.commands.analyze import analyze
 from inferscale_operator.commands.approve import approve
+from inferscale_operator.commands.completion import COMPLETE_VARIABLE, completion, completions
 from inferscale_operator.commands.estimate import estimate
+from inferscale_operator.commands.examples import epilog
 from inferscale_operator.commands.explain import explain
 from inferscale_operator.commands.export import export_command
 from inferscale_operator.commands.fit import fit
@@ -21,6 +24,8 @@ from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.commands.replay import replay
 from inferscale_operator.commands.settle import settle
 from inferscale_operator.commands.snapshot import snapshot
+from inferscale_operator.commands.status import status_command
+from inferscale_operator.commands.top import top
 from inferscale_operator.errors import UsageError
 from inferscale_operator.logs import configure_logging
 from inferscale_operator.settings import ENV_PREFIX, make_settings
@@ -28,6 +33,8 @@ from inferscale_operator.settings import ENV_PREFIX, make_settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 USAGE = 2
+PLUGIN = "kubectl-inferscale"
+"""Name under which kubectl calls us as `kubectl inferscale`."""
 
 
 @click.group(context_settings={"auto_envvar_prefix": ENV_PREFIX, "help_option_names": ["-h", "--help"]})
@@ -95,18 +102,30 @@ commands.add_command(estimate)
 commands.add_command(fit)
 commands.add_command(import_)
 commands.add_command(export_command)
+commands.add_command(status_command)
+commands.add_command(top)
+commands.add_command(completion)
 commands.add_command(plan_command)
 commands.add_command(approve)
 commands.add_command(explain)
 commands.add_command(replay)
 commands.add_command(snapshot)
 commands.add_command(settle)
+for _name, _command in commands.commands.items():
+    _command.epilog = epilog(_name)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error that the caller can put right is told in one line, with exit code 2."""
+    name = "kubectl inferscale" if Path(sys.argv[0]).stem == PLUGIN else "inferscale"
     try:
-        commands(arguments, prog_name="inferscale")
+        commands(arguments, prog_name=name, complete_var=COMPLETE_VARIABLE)
     except UsageError as error:
         click.echo(f"inferscale: {error}", err=True)
         sys.exit(USAGE)
+
+
+def complete_for_kubectl(arguments: list[str] | None = None) -> None:
+    """Print what may come next, as kubectl asks its plugins: for `kubectl_complete-inferscale`."""
+    *before, incomplete = (sys.argv[1:] if arguments is None else arguments) or [""]
+    click.echo(completions(commands, before, incomplete), nl=False)

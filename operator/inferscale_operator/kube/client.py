@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.exceptions import ApiException
@@ -26,6 +27,8 @@ CONNECT_S = 5.0
 TIMEOUT_S = 30.0
 """For the answer to begin, and for all of it to arrive after that."""
 PART_BYTES = 65536
+NO_KUBECONFIG = (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError)
+"""What the library raises of a file that is none, beside its own error."""
 UNREACHABLE = 0
 """Status of an error when no answer came."""
 
@@ -82,10 +85,10 @@ def load_configuration(kubeconfig: Path | None, context: str | None) -> Configur
             )
         else:
             load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
+    except (ConfigException, *NO_KUBECONFIG) as error:
         if kubeconfig is not None:
             raise UsageError(
-                f"--kubeconfig {kubeconfig}: {error}. Name a kubeconfig file that has the context "
+                f"--kubeconfig {kubeconfig}: {' '.join(str(error).split())}. Name a kubeconfig file that has the context "
                 f"{context or 'current-context'!r}."
             ) from error
         raise UsageError(
