@@ -17,9 +17,9 @@ from pathlib import Path
 from inferscale_operator.cli import main
 
 LEFT_OUT = "…"
-_OFFLINE = "plan|analyze|fit|estimate|simulate"
+_OFFLINE = "plan|analyze|fit|estimate|simulate|import docs/|export --snapshot"
 _BLOCK = re.compile(
-    rf"(?<=^```console\n)\$ (inferscale (?:{_OFFLINE}) [^\n]*)\n(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
+    rf"(?<=^```console\n)\$ (inferscale (?:{_OFFLINE})[^\n]*)\n(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
 )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pages import Example, agrees, examples, renew, renewed, run
+from inferscale_operator.cli import commands as cli
+from pages import Example, agrees, commands, examples, renew, renewed, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,3 +67,18 @@ def test_a_page_is_written_anew_and_nothing_else_of_it(project: Path) -> None:
     assert written.startswith("# A page\n\n```console\n$ inferscale plan nowhere\n")
     assert written.endswith("\n```\n\n```console\n$ ls\n```\n")
     assert all(agrees(example.shown, run(example.command)) for example in examples([page]))
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert (ROOT / commands.PAGE).read_text() == commands.page(), "`make generate` puts it right"
+
+
+def test_the_page_of_commands_has_all_with_their_options_and_examples() -> None:
+    text = commands.page()
+    for name, command in cli.commands.items():
+        assert f"\n## {name}\n" in text
+        assert f"Usage: inferscale {name}" in text
+        assert all(
+            option in text for parameter in command.params for option in parameter.opts if option[0] == "-"
+        )
+    assert text.count("Examples:") == len(cli.commands)

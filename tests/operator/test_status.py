@@ -347,7 +347,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
         acceleratorprofiles=PROFILES,
     )
     for module in (status, top, importing):
-        monkeypatch.setattr(module, "connect", lambda kubeconfig, context: made)
+        monkeypatch.setattr(module, "connect", lambda *_: made)
     return made
 
 

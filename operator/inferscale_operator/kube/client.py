@@ -88,8 +88,8 @@ def load_configuration(kubeconfig: Path | None, context: str | None) -> Configur
     except (ConfigException, *NO_KUBECONFIG) as error:
         if kubeconfig is not None:
             raise UsageError(
-                f"--kubeconfig {kubeconfig}: {' '.join(str(error).split())}. Name a kubeconfig file that has the context "
-                f"{context or 'current-context'!r}."
+                f"--kubeconfig {kubeconfig}: {' '.join(str(error).split())}. Name a kubeconfig file that has"
+                f" the context {context or 'current-context'!r}."
             ) from error
         raise UsageError(
             f"--kubeconfig is not set and this is no pod of a cluster ({error}). "
