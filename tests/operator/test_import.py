@@ -536,7 +536,7 @@ def test_keda_is_named_with_its_scaled_object_and_not_its_autoscaler() -> None:
     [service] = propose(cluster, None).manifests
     told = "\n".join(service.remarks)
     assert "kubectl delete scaledobject queue -n prod" in told
-    assert "keda-hpa-queue goes with it" in told
+    assert "keda-hpa-queue goes too" in told
     assert "delete hpa" not in told
     assert (service.spec["minReplicas"], service.spec["maxReplicas"]) == (1, 7)
 
@@ -593,3 +593,15 @@ def test_services_that_are_there_and_owners_are_told() -> None:
     assert [manifest.name for manifest in found.manifests] == ["owned"]
     assert found.passed_over == ("prod/chat: InferenceService mine has it already",)
     assert any("InferenceService kserve controls this Deployment" in r for r in found.manifests[0].remarks)
+
+
+def test_the_example_in_the_docs_is_what_is_proposed() -> None:
+    args = ("--model=meta-llama/Llama-3.1-8B-Instruct", "--max-num-seqs=128")
+    served = container("vllm/vllm-openai:v0.12.0", *args, name="vllm")
+    scaled = {"scaleTargetRef": {"name": "chat"}, "minReplicaCount": 1, "maxReplicaCount": 8}
+    cluster = Cluster(
+        deployments=[deployment("chat", served, nodeSelector={PRODUCT: H100})],
+        scaled_objects=[{"metadata": {"name": "chat-queue", "namespace": "prod"}, "spec": scaled}],
+    )
+    page = (EXAMPLE.parents[1] / "migration.md").read_text()
+    assert f"```yaml\n{as_yaml(propose(cluster, None).manifests)}```" in page

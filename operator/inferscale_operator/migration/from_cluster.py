@@ -9,7 +9,7 @@ from typing import Any
 
 from inferscale_operator.migration.engines import ModelServer, model_server
 from inferscale_operator.migration.hardware import known, products
-from inferscale_operator.migration.manifests import Manifest
+from inferscale_operator.migration.manifests import COMMAND, Manifest
 from inferscale_operator.migration.names import object_name
 
 Raw = Mapping[str, Any]
@@ -211,7 +211,7 @@ def _service(found: _Found, accelerator: str, cluster: Cluster, service_class: s
         remarks.append(
             "Its batch limit stands in a shell command or in `command`, where only its owner can set it."
         )
-    remarks += [scaler.remark for scaler in scalers]
+    remarks += [remark for scaler in scalers for remark in scaler.remarks]
     owner = _controller(found.deployment)
     if owner is not None:
         remarks.append(f"{owner} controls this Deployment and would undo every change: mode Recommend only.")
@@ -251,7 +251,7 @@ class _Scaler:
 
     least: int
     most: int
-    remark: str
+    remarks: tuple[str, ...]
 
 
 def _scalers(key: tuple[str, str], cluster: Cluster) -> Iterator[_Scaler]:
@@ -267,8 +267,10 @@ def _scalers(key: tuple[str, str], cluster: Cluster) -> Iterator[_Scaler]:
             yield _Scaler(
                 spec.get("minReplicaCount", 0),
                 spec.get("maxReplicaCount", 100),
-                f"ScaledObject {_name(scaled)} scales it: remove it before mode Apply, its autoscaler {made}"
-                f" goes with it (kubectl delete scaledobject {_name(scaled)} -n {namespace}).",
+                (
+                    f"ScaledObject {_name(scaled)} scales it: remove it before mode Apply ({made} goes too):",
+                    f"{COMMAND}kubectl delete scaledobject {_name(scaled)} -n {namespace}",
+                ),
             )
     for autoscaler in cluster.autoscalers:
         spec = autoscaler.get("spec") or {}
@@ -279,8 +281,10 @@ def _scalers(key: tuple[str, str], cluster: Cluster) -> Iterator[_Scaler]:
         yield _Scaler(
             spec.get("minReplicas", 1),
             spec.get("maxReplicas", 0),
-            f"HorizontalPodAutoscaler {_name(autoscaler)} scales it: remove it before mode Apply"
-            f" (kubectl delete hpa {_name(autoscaler)} -n {namespace}).",
+            (
+                f"HorizontalPodAutoscaler {_name(autoscaler)} scales it: remove it before mode Apply:",
+                f"{COMMAND}kubectl delete hpa {_name(autoscaler)} -n {namespace}",
+            ),
         )
 
 

@@ -17,6 +17,8 @@ from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
 
 WIDTH = 110
+COMMAND = "  "
+"""What a remark that is a command begins with: it stays on one line."""
 LARGEST_WHOLE = 1e15
 """Figures below it that are whole are written so: `75` and not `75.0`."""
 SPECS = {resource.kind: resource.spec for resource in RESOURCES}
@@ -77,20 +79,22 @@ def check(manifests: Sequence[Manifest], origin: Mapping[tuple[str, str], str]) 
 
 
 def _document(manifest: Manifest) -> str:
-    lines = [
-        line
-        for remark in manifest.remarks
-        for line in textwrap.wrap(
-            remark,
-            WIDTH - 2,
-            break_long_words=False,
-            break_on_hyphens=False,
-            initial_indent="# ",
-            subsequent_indent="#   ",
-        )
-    ]
+    lines = [line for remark in manifest.remarks for line in _comment(remark)]
     text = yaml.safe_dump(manifest.object, sort_keys=False, allow_unicode=True, width=WIDTH)
     return "".join(f"{line}\n" for line in lines) + text
+
+
+def _comment(remark: str) -> list[str]:
+    if remark.startswith(COMMAND):
+        return [f"# {remark}"]
+    return textwrap.wrap(
+        remark,
+        WIDTH - 2,
+        break_long_words=False,
+        break_on_hyphens=False,
+        initial_indent="# ",
+        subsequent_indent="#   ",
+    )
 
 
 def _plain(value: Any) -> Any:
