@@ -24,7 +24,7 @@ test-all: $(BIN)/.ready tools ## Run the tests, with the long ones
 
 .PHONY: test-fast
 test-fast: $(BIN)/.ready ## Run the tests that need no cluster
-	$(BIN)/pytest -m "not cluster and not full" --numprocesses auto $(ARGS)
+	$(BIN)/pytest -m "not cluster and not full and not slow" --numprocesses auto $(ARGS)
 
 .PHONY: bench
 bench: $(BIN)/.ready ## Print benchmark figures; ARGS="comparison" for one section, ARGS="-o json" for machines

@@ -79,6 +79,7 @@ def all_together(ticks: int, rates: Mapping[str, Sequence[float]], **fields: Any
     return play(snapshot, {name: [load(rate) for rate in each[:ticks]] for name, each in rates.items()}, TICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ticks", [SHORT, pytest.param(LONG, marks=pytest.mark.full)])
 def test_no_load_that_swings_makes_the_replicas_swing(ticks: int) -> None:
     rates = swings(ticks)
@@ -104,6 +105,7 @@ def changes_until(ticks: Sequence[Tick], count: int = SHORT) -> int:
     return sum(t.changed for t in ticks[:count])
 
 
+@pytest.mark.slow
 def test_the_accelerator_does_not_swing_either() -> None:
     # From 8 to 2 replicas a change of accelerator always pays: a100 is cheaper below 31 requests/min.
     rates = {
@@ -118,6 +120,7 @@ def test_the_accelerator_does_not_swing_either() -> None:
         assert len(moves) < 0.5 * sum(t.plan.allocation.move is not None for t in free[name]), name
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     st.lists(st.sampled_from([0.0, 30.0, 70.0, 200.0, 470.0]), min_size=5, max_size=25),

@@ -143,6 +143,7 @@ sys.exit(", ".join(different) or 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "zone", "locale"),
     [

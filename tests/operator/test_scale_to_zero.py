@@ -116,6 +116,7 @@ def test_nothing_is_woken_without_requests_or_against_its_owner() -> None:
     assert (told.asked, told.plan.allocation.allocations[0].desired_replicas) == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_day_of_short_visits_wakes_and_sleeps_once_each() -> None:
     """Each hour a minute of load: awake for the visit, its window and the idle time, and asleep then."""
     visit = [queued(2), STARTING, load(30), load(30), *[load(0.0)] * 2, *[IDLE] * 114]

@@ -52,12 +52,14 @@ def test_every_cell_but_one_is_exponential_enough_for_the_plain_model():
     assert steadier == [STEADIER]
 
 
+@pytest.mark.slow
 def test_where_a_prefill_makes_the_time_in_service_steadier_the_model_has_to_be_told_so():
     judge(STEADIER, 150_000, "exponential")
     found = compare(STEADIER, 50_000)
     assert found.service_cov == pytest.approx(found.simulated_service_cov, abs=0.05)
 
 
+@pytest.mark.slow
 def test_inputs_in_proportion_to_outputs_make_the_time_in_service_exponential_and_the_plain_model_right():
     judge(STEADIER, 150_000, "proportional")
     found = compare(STEADIER, 50_000, inputs="proportional")

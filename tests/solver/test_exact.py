@@ -105,6 +105,7 @@ def test_generated_problems_are_solved_close_to_their_bounds(services: int, capa
     assert all(units <= given.capacity.units[kind] for kind, units in result.used.items())
 
 
+@pytest.mark.slow
 def test_permuting_a_generated_problem_changes_nothing() -> None:
     given = generated(40, 0.6)
     assert given.capacity is not None
