@@ -7,10 +7,24 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from builders import UNKNOWN, load, policy, service, world
+from builders import (
+    NOW,
+    UNKNOWN,
+    condition,
+    later,
+    load,
+    node,
+    of,
+    policy,
+    service,
+    service_class,
+    world,
+)
+from inferscale_operator.api.inference_allocation import FailedMove, MoveSide, MoveStatus, MoveStep
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.decide import decide
 from inferscale_operator.metrics.queries import Answer, Answers, Query
+from inferscale_operator.plan import Plan
 from inferscale_operator.snapshot import Snapshot
 from inferscale_operator.telemetry import reference
 from inferscale_operator.telemetry.families import FAMILIES, OF_PLAN
@@ -68,6 +82,71 @@ def test_what_is_not_known_has_no_series() -> None:
     series = shown(world(service("blind", 1, UNKNOWN)))
     assert not [name for name, _ in series if name.startswith("inferscale_service_observed")]
     assert not [name for name, _ in series if name.startswith("inferscale_service_arrivals")]
+
+
+def test_a_service_is_told_with_what_it_is_and_what_it_was_promised() -> None:
+    promised = service_class("silver", 7, itl=250.0, ttft=2000.0)
+    slow = replace(load(100.0), itl=300.0, ttft=500.0)
+    snapshot = world(
+        service("llama", 2, slow, serviceClass="silver"),
+        service("fast", 2, replace(slow, itl=200.0), serviceClass="silver"),
+        service("blind", 1, UNKNOWN, serviceClass="silver"),
+        service_classes=(promised,),
+    )
+    series = shown(snapshot)
+    here = {"namespace": "prod", "service": "llama"}
+    is_a = {"model": "llama", "class": "silver", "priority": "7", "mode": "Apply"}
+    assert at(series, "service_info", **here, **is_a) == 1
+    assert at(series, "service_objective_itl_seconds", **here) == pytest.approx(0.25)
+    assert at(series, "service_objective_ttft_seconds", **here) == pytest.approx(2.0)
+    held = {key: value for key, value in series.items() if key[0] == "inferscale_service_slo_held"}
+    assert sorted(held.values()) == [0, 1]
+    assert at(series, "service_slo_held", **here) == 0
+    assert at(series, "service_slo_at_risk", **here) == 1
+    assert at(series, "service_load_known", **here) == 1
+    assert at(series, "service_load_known", namespace="prod", service="blind") == 0
+    assert at(series, "tick_interval_seconds") == 30
+
+
+def test_a_service_of_an_unknown_class_has_neither_priority_nor_objectives() -> None:
+    series = shown(world(service("llama", serviceClass="nowhere")))
+    [labels] = [dict(labels) for name, labels in series if name == "inferscale_service_info"]
+    assert (labels["class"], labels["priority"]) == ("nowhere", "")
+    assert not [name for name, _ in series if "objective" in name or name == "inferscale_service_load_known"]
+
+
+def test_only_a_service_that_lacks_what_it_needs_is_limited_by_capacity() -> None:
+    here = {"namespace": "prod", "service": "llama"}
+    short = world(service("llama", 2, load(600.0)), nodes=(node("node-h", "H100", 2),))
+    assert at(shown(short), "service_capacity_limited", **here) == 1
+    assert at(shown(world(service("llama", 2, load(60.0)))), "service_capacity_limited", **here) == 0
+    # A replica on a100 would do, and there is none.
+    dearer = world(service("llama", 1, load(20.0)), nodes=(node("node-h", "H100"),))
+    assert condition(of(decide(dearer), "llama"), "CapacityLimited")[:2] == ("True", "CheaperIsExhausted")
+    assert at(shown(dearer), "service_capacity_limited", **here) == 0
+
+
+def test_moves_are_told_with_their_time_and_those_that_failed_lately_are_counted() -> None:
+    here = {"namespace": "prod", "service": "llama"}
+    failed = FailedMove(accelerator="a100", time=later(-60), message="no room")
+    side = MoveSide(accelerator="h100", replicas=2)
+    move = MoveStatus(
+        step=MoveStep.BRING_UP,
+        source=side,
+        to=side.model_copy(update={"accelerator": "a100"}),
+        started_at=later(-90),
+        step_started_at=later(-30),
+    )
+    [planned] = decide(world(service())).services
+    allocation = planned.allocation.model_copy(update={"move": move, "failed_moves": (failed,)})
+    telemetry = Telemetry()
+    plan = Plan(NOW, (replace(planned, allocation=allocation),))
+    telemetry.planned(world(service()), plan)
+    assert at(exposed(telemetry), "service_move_seconds", **here) == 90
+    assert at(exposed(telemetry), "service_moves_failed", **here) == 1
+    still = shown(world(service()))
+    assert at(still, "service_moves_failed", **here) == 0
+    assert not [name for name, _ in still if name == "inferscale_service_move_seconds"]
 
 
 def test_what_holds_back_is_counted_by_kind() -> None:

@@ -74,6 +74,7 @@ HELD_BACK = _gauge(
 )
 MOVES = _gauge("moves", "Moves that are under way, by step.", "step")
 UNSERVED = _gauge("services_unserved", "Services that the plan cannot serve within their objectives.")
+TICK_INTERVAL = _gauge("tick_interval_seconds", "Time between two ticks, as the policy says.")
 GAP = _gauge("optimality_gap_ratio", "How far the plan may be from the best one, as a fraction of its cost.")
 COST = _gauge("cost_per_hour", "Cost per hour of all services. of: current or target.", "of")
 SAVED = _gauge("saved_cost", "Cost saved since the first adoption, against what was adopted; may fall.")
@@ -84,6 +85,33 @@ UNITS = _gauge(
     "type",
     "state",
 )
+INFO = _gauge(
+    "service_info",
+    "Always 1; its labels are what the service is.",
+    *SERVICE,
+    "model",
+    "class",
+    "priority",
+    "mode",
+)
+LOAD_KNOWN = _gauge(
+    "service_load_known", "1 when the load of a service is known, 0 when it is not.", *SERVICE
+)
+AT_RISK = _gauge(
+    "service_slo_at_risk",
+    "1 when objectives are missed, or will be with the replicas that there are.",
+    *SERVICE,
+)
+HELD = _gauge(
+    "service_slo_held", "1 when the observed means are within the objectives, 0 when one is above.", *SERVICE
+)
+LIMITED = _gauge(
+    "service_capacity_limited",
+    "1 when a service does with less than its objectives need: accelerators, budget or quota are used up.",
+    *SERVICE,
+)
+MOVE_SECONDS = _gauge("service_move_seconds", "How long the move of a service has been under way.", *SERVICE)
+MOVES_FAILED = _gauge("service_moves_failed", "Moves of a service that were rolled back lately.", *SERVICE)
 SERVICE_COST = _gauge(
     "service_cost_per_hour", "Cost per hour of a service. of: current or target.", *SERVICE, "of"
 )
@@ -95,8 +123,14 @@ REPLICAS = _gauge(
     "of",
 )
 ARRIVALS = _gauge("service_arrivals_per_second", "Load that a service was last decided for.", *SERVICE)
+ITL_OBJECTIVE = _gauge("service_objective_itl_seconds", "Objective of the inter-token latency.", *SERVICE)
 ITL_PREDICTED = _gauge("service_predicted_itl_seconds", "Predicted mean inter-token latency.", *SERVICE)
 ITL_OBSERVED = _gauge("service_observed_itl_seconds", "Observed mean inter-token latency.", *SERVICE)
+TTFT_OBJECTIVE = _gauge(
+    "service_objective_ttft_seconds",
+    "Objective of the time to first token: a mean, or at the percentile of the class.",
+    *SERVICE,
+)
 TTFT_PREDICTED = _gauge("service_predicted_ttft_seconds", "Predicted mean time to first token.", *SERVICE)
 TTFT_OBSERVED = _gauge("service_observed_ttft_seconds", "Observed mean time to first token.", *SERVICE)
 OF_PLAN = (
@@ -105,16 +139,26 @@ OF_PLAN = (
     HELD_BACK,
     MOVES,
     UNSERVED,
+    TICK_INTERVAL,
     GAP,
     COST,
     SAVED,
     SAVED_PER_HOUR,
     UNITS,
+    INFO,
+    LOAD_KNOWN,
+    AT_RISK,
+    HELD,
+    LIMITED,
+    MOVE_SECONDS,
+    MOVES_FAILED,
     SERVICE_COST,
     REPLICAS,
     ARRIVALS,
+    ITL_OBJECTIVE,
     ITL_PREDICTED,
     ITL_OBSERVED,
+    TTFT_OBJECTIVE,
     TTFT_PREDICTED,
     TTFT_OBSERVED,
 )

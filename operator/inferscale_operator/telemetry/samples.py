@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from inferscale_operator.api.inference_allocation import AllocationEntry
+from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.plan import Plan, ServicePlan
 from inferscale_operator.snapshot import Snapshot
 from inferscale_operator.telemetry import families
@@ -21,8 +22,14 @@ def samples(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
     """Samples of the metrics in `families.OF_PLAN`; what is not known has none."""
     yield from _counts(plan)
     yield from _cluster(snapshot, plan)
+    classes = {r.name: r.spec for r in snapshot.service_classes if r.spec is not None}
     for service in plan.services:
         yield from _service(service)
+        yield from _promise(service, classes.get(service.allocation.service_class))
+        yield from _state(service)
+        move = service.allocation.move
+        if move is not None:
+            yield families.MOVE_SECONDS, _ref(service), (plan.time - move.started_at).total_seconds()
 
 
 def gates(service: ServicePlan) -> frozenset[str]:
@@ -64,6 +71,7 @@ def _cluster(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
     if plan.savings is not None:
         yield families.SAVED, (), plan.savings.total
         yield families.SAVED_PER_HOUR, (), plan.savings.per_hour
+    yield families.TICK_INTERVAL, (), snapshot.policy.tick_seconds
     if plan.gap is not None:
         yield families.GAP, (), plan.gap
     types = {
@@ -89,7 +97,7 @@ def _cluster(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
 
 
 def _service(service: ServicePlan) -> Iterator[Sample]:
-    ref = (service.service.namespace or "", service.service.name)
+    ref = _ref(service)
     load = service.allocation.load
     if load is not None and load.arrival_rate is not None:
         yield families.ARRIVALS, ref, load.arrival_rate / 60
@@ -109,12 +117,51 @@ def _service(service: ServicePlan) -> Iterator[Sample]:
             yield families.SERVICE_COST, (*ref, "target"), entry.cost
 
 
+def _promise(service: ServicePlan, known: ServiceClassSpec | None) -> Iterator[Sample]:
+    """What a service is, what it was promised, and whether it is kept."""
+    ref, status = _ref(service), service.allocation
+    priority = str(known.priority) if known is not None else ""
+    yield families.INFO, (*ref, status.model, status.service_class, priority, status.mode), 1
+    targets = next((t for t in known.models if t.model == status.model), None) if known is not None else None
+    if targets is None:
+        return
+    for family, objective in ((families.ITL_OBJECTIVE, targets.itl), (families.TTFT_OBJECTIVE, targets.ttft)):
+        if objective is not None:
+            yield family, ref, objective * 1e-3
+    within = [
+        seen <= objective
+        for entry in status.allocations
+        for seen, objective in ((entry.observed_itl, targets.itl), (entry.observed_ttft, targets.ttft))
+        if seen is not None and objective is not None
+    ]
+    if within:
+        yield families.HELD, ref, all(within)
+
+
+def _state(service: ServicePlan) -> Iterator[Sample]:
+    """Conditions that are stated: those that are unknown have no sample."""
+    ref, stated = _ref(service), _conditions(service)
+    for family, kind in ((families.LOAD_KNOWN, "MetricsAvailable"), (families.AT_RISK, "SLOAtRisk")):
+        status = stated.get(kind, {}).get("status")
+        if status in ("True", "False"):
+            yield family, ref, status == "True"
+    limited = stated.get("CapacityLimited", {})
+    if limited.get("status") in ("True", "False"):
+        # With that reason it is served, on something dearer.
+        yield families.LIMITED, ref, limited["status"] == "True" and limited["reason"] != "CheaperIsExhausted"
+    yield families.MOVES_FAILED, ref, len(service.allocation.failed_moves)
+
+
 def _replicas(ref: tuple[str, ...], entry: AllocationEntry) -> Iterator[Sample]:
     here = entry.current_accelerator or ""
     yield families.REPLICAS, (*ref, here, "current"), entry.current_replicas
     yield families.REPLICAS, (*ref, here, "ready"), entry.ready_replicas
     yield families.REPLICAS, (*ref, entry.accelerator, "desired"), entry.desired_replicas
     yield families.REPLICAS, (*ref, entry.target_accelerator or "", "target"), entry.target_replicas
+
+
+def _ref(service: ServicePlan) -> tuple[str, ...]:
+    return service.service.namespace or "", service.service.name
 
 
 def _conditions(service: ServicePlan) -> Mapping[str, Mapping[str, Any]]:
