@@ -1,4 +1,4 @@
-"""Generated files of the Helm chart: its custom resource definitions and its README.
+"""Generated files of the Helm chart: its custom resource definitions, its README and the dashboard.
 
 `python hack/chartfiles.py` writes them, with `--check` it fails if a file is not up to date.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+import dashboard
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "inferscale"
@@ -43,7 +45,13 @@ A value that the chart does not know is refused, with its name.
 
 def files() -> dict[Path, str]:
     """Content of every generated file, by its path."""
-    return dict((*_definitions(), (CHART / "README.md", _readme())))
+    return dict(
+        (
+            *_definitions(),
+            (CHART / "README.md", _readme()),
+            (CHART / "files" / "dashboard.json", dashboard.text()),
+        )
+    )
 
 
 def _definitions() -> Iterator[tuple[Path, str]]:

@@ -72,6 +72,8 @@ class World:
     """Where the operator asks Prometheus; empty: directly."""
     options: tuple[str, ...] = ("--listen=0",)
     """Options of the operator."""
+    targets: tuple[str, ...] = ()
+    """`host:port` of what Prometheus scrapes beside the fleet."""
     fleet: Fleet = field(default_factory=lambda: Fleet(()))
     demands: Mapping[str, Demand] = field(default_factory=dict)
     created: list[tuple[str, str]] = field(default_factory=list)
@@ -237,6 +239,7 @@ class World:
         self.prometheus_url = start_prometheus(
             self.cluster,
             fleet_address=self.fleet_address,
+            targets=self.targets,
             scrape_interval_s=SCRAPE_S,
             name=self._prometheus,
         )
