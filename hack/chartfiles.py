@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-import dashboard
+from dashboard import grafana
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "inferscale"
@@ -49,7 +49,7 @@ def files() -> dict[Path, str]:
         (
             *_definitions(),
             (CHART / "README.md", _readme()),
-            (CHART / "files" / "dashboard.json", dashboard.text()),
+            (CHART / "files" / "dashboard.json", grafana.text()),
         )
     )
 

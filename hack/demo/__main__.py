@@ -1,4 +1,4 @@
-"""Run the demo: `python -m demo [--keep] [--seconds N]`."""
+"""Run the demo: `python -m demo [--keep] [--seconds N] [--picture FILE]`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from demo import summary, watch
+from demo import picture, summary, watch
 from demo.world import HERE, NAMESPACE, World, build
 from localcluster.errors import ClusterError
 
@@ -45,6 +46,9 @@ def main() -> int:
         world = build(arguments.name, None if arguments.keep else os.getpid(), say)
         say(f"everything runs; Prometheus is at {world.prometheus_url}")
         seen = _follow(console, world, arguments.seconds)
+        if arguments.picture is not None:
+            picture.draw(world.prometheus_url, world.started_at, time.time(), arguments.picture)
+            say(f"wrote {arguments.picture}")
         return _sum_up(console, world, seen)
     except ClusterError as error:
         console.print(f"[red]{error}[/]", soft_wrap=True)
@@ -64,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--name", default="demo", help="name of the cluster (%(default)s)")
     parser.add_argument("--seconds", type=float, default=LENGTH_S, help="how long to watch (%(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard's panels at the end")
     return parser.parse_args()
 
 
@@ -186,6 +191,7 @@ def _leave(console: Console, world: World) -> None:
     ):
         console.print(f"  {command}", soft_wrap=True)
     console.print(f"  Prometheus: {world.prometheus_url}")
+    console.print(f"  metrics of the operator: http://{world.operator_address}/metrics")
     console.print(f"To end it:\n  hack/cluster down --name {world.cluster.name}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prometheus_api_client import PrometheusConnect
 
+from localcluster import process
 from localcluster.cluster import Cluster
 from localcluster.errors import ClusterError
 from localcluster.prometheus import start_prometheus
@@ -32,6 +33,8 @@ class World:
     cluster: Cluster
     prometheus_url: str
     operator_kubeconfig: Path
+    operator_address: str
+    """`host:port` of the operator's metrics and health."""
     started_at: float
     """When the load began, Unix seconds."""
 
@@ -79,16 +82,23 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
     say("starting the emulated model servers and their load, Prometheus, and the operator")
     fleet_address = _start_fleet(cluster)
     started_at = time.time()
-    url = start_prometheus(cluster, fleet_address=fleet_address, scrape_interval_s=SCRAPE_INTERVAL_S)
+    [port] = process.free_ports(1)
+    operator_address = f"127.0.0.1:{port}"
+    url = start_prometheus(
+        cluster,
+        fleet_address=fleet_address,
+        targets=[operator_address],
+        scrape_interval_s=SCRAPE_INTERVAL_S,
+    )
     _wait_for_samples(url)
     cluster.start(
         "operator",
         sys.executable,
         *("-m", "inferscale_operator", f"--kubeconfig={kubeconfig}", f"--prometheus-url={url}"),
-        "--listen=0",
+        f"--listen={operator_address}",
         f"--record={cluster.directory / 'snapshots'}",
     )
-    return World(cluster, url, kubeconfig, started_at)
+    return World(cluster, url, kubeconfig, operator_address, started_at)
 
 
 def apply(cluster: Cluster, *files: Path) -> None:

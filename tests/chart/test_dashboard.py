@@ -1,15 +1,20 @@
 """The queries of the dashboard and of the alerts against the Prometheus of a closed loop."""
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import yaml
 
-import dashboard
 from chart_builders import CHART, Render, named
+from dashboard import grafana
+from dashboard.panels import PANELS, Panel
+from dashboard.queries import filled
+from demo import picture
 from inferscale_operator.telemetry.families import FAMILIES, OF_PLAN
 from localcluster import Cluster, process
 from loop_objects import rate_per_replica
@@ -22,7 +27,7 @@ ALERTS = {
     for group in yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
     for rule in group["rules"]
 }
-NOT_EMPTY = [panel for panel in dashboard.PANELS if not panel.quiet]
+NOT_EMPTY = [panel for panel in PANELS if not panel.quiet]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +62,17 @@ def asked(world: World, expression: str) -> list[dict[str, Any]]:
 
 def values(world: World, title: str) -> dict[tuple[str, ...], float]:
     """Finite values of the queries of a panel, by the values of their labels."""
-    [panel] = [panel for panel in dashboard.PANELS if panel.title == title]
+    [panel] = [panel for panel in PANELS if panel.title == title]
     found = {}
     for query in panel.queries:
-        for series in asked(world, dashboard.filled(query.expression, RANGE_S, STEP_S)):
+        for series in asked(world, filled(query.expression, RANGE_S, STEP_S)):
             labels = tuple(value for _, value in sorted(series["metric"].items()))
             found[query.legend, *labels] = float(series["value"][1])
     return {labels: value for labels, value in found.items() if value == value}
 
 
 @pytest.mark.parametrize("panel", NOT_EMPTY, ids=[panel.title for panel in NOT_EMPTY])
-def test_a_panel_shows_the_loop(world: World, panel: dashboard.Panel) -> None:
+def test_a_panel_shows_the_loop(world: World, panel: Panel) -> None:
     world.eventually(
         lambda: {legend for legend, *_ in values(world, panel.title)} == {q.legend for q in panel.queries},
         f"data of the panel {panel.title!r}",
@@ -108,8 +113,15 @@ def test_an_alert_can_be_asked_and_those_of_the_operator_are_silent(world: World
         assert not found
 
 
+def test_the_panels_can_be_drawn(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "dashboard.png"
+    now = time.time()
+    picture.draw(world.prometheus_url, now - RANGE_S, now, file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_every_metric_of_the_last_plan_has_its_panel_or_alert() -> None:
-    used = dashboard.text() + "".join(ALERTS.values())
+    used = grafana.text() + "".join(ALERTS.values())
     unused = {family.name for family in FAMILIES if family.name not in used}
     assert not unused & {family.name for family in OF_PLAN}
 
@@ -124,7 +136,7 @@ def test_the_chart_renders_the_dashboard_as_grafana_reads_it(render: Render) -> 
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     for panel in panels:
         place = panel["gridPos"]
-        assert place["x"] + place["w"] <= dashboard.WIDTH
+        assert place["x"] + place["w"] <= grafana.WIDTH
         assert panel["title"]
         assert panel["description"]
     places = [panel["gridPos"] for panel in board["panels"]]

@@ -1,18 +1,10 @@
-"""The Grafana dashboard of the Helm chart: its panels, and the JSON that `chartfiles.py` writes of them."""
+"""What the dashboard shows, row by row."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-SCHEMA_VERSION = 39
-WIDTH, ROW_HEIGHT = 24, 1
-STEP_S = 30
-"""The shortest step of a panel: the interval at which the chart's ServiceMonitor scrapes."""
-_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_KEY = "namespace, service"
+from dashboard.queries import ARRIVALS, COST, KEY, SAVED, attainment, error, of, quantile, with_class
 
 
 @dataclass(frozen=True)
@@ -51,66 +43,17 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def filled(expression: str, range_s: int, step_s: int) -> str:
-    """An expression with its variables filled in as Grafana does: all services, a range, a step."""
-    for variable, value in (
-        ("$__rate_interval", f"{4 * step_s}s"),
-        ("$__interval", f"{step_s}s"),
-        ("$__range", f"{range_s}s"),
-        ("$namespace", ".*"),
-        ("$service", ".*"),
-    ):
-        expression = expression.replace(variable, value)
-    return expression
-
-
-def _of(metric: str, by: str = _KEY, /, **labels: str) -> str:
-    """A metric of the services that are selected; the largest where two replicas tell it for a moment."""
-    matchers = ",".join(f'{name}="{value}"' for name, value in labels.items())
-    chosen = 'namespace=~"$namespace",service=~"$service"' + (f",{matchers}" if matchers else "")
-    return f"max by ({by}) (inferscale_service_{metric}{{{chosen}}})"
-
-
-def _with_class(expression: str) -> str:
-    return f"{expression} * on ({_KEY}) group_left (class) {_of('info', 'namespace, service, class')}"
-
-
-_COST = 'max(inferscale_cost_per_hour{of="current"})'
-_SAVED = "max(inferscale_saved_cost_per_hour)"
-_ARRIVALS, _HELD = _of("arrivals_per_second"), _of("slo_held")
-_WITHIN = _with_class(f"({_ARRIVALS} * on ({_KEY}) {_HELD})")
-_MEASURED = _with_class(f"({_ARRIVALS} and on ({_KEY}) {_HELD})")
-# Predictions are for the replicas that are asked for: they compare where those are the ones that serve.
-_SETTLED = (
-    f"and on ({_KEY}) ({_of('replicas', f'{_KEY}, accelerator', of='desired')}"
-    f" == {_of('replicas', f'{_KEY}, accelerator', of='ready')})"
-)
-
-
-def _attainment(over: str, by: str = "") -> str:
-    within, measured = (f"sum{by} ({part})" for part in (_WITHIN, _MEASURED))
-    return f"sum_over_time(({within})[{over}]) / (sum_over_time(({measured})[{over}]) > 0)"
-
-
-def _error(latency: str) -> str:
-    return f"({_of(f'observed_{latency}_seconds')} / {_of(f'predicted_{latency}_seconds')} - 1) {_SETTLED}"
-
-
 def _latency(name: str, latency: str, what: str) -> Panel:
     return Panel(
         name,
         f"Mean {what}: observed over the window of the metrics, predicted for the replicas that are asked "
         "for, and the objective of the class.",
         tuple(
-            Query(_of(f"{kind}_{latency}_seconds"), f"{{{{service}}}} {kind}")
+            Query(of(f"{kind}_{latency}_seconds"), f"{{{{service}}}} {kind}")
             for kind in ("observed", "predicted", "objective")
         ),
         unit="s",
     )
-
-
-def _quantile(share: float, metric: str) -> str:
-    return f"histogram_quantile({share}, sum by (le) (rate(inferscale_{metric}_bucket[$__rate_interval])))"
 
 
 ROWS = (
@@ -120,7 +63,7 @@ ROWS = (
             Panel(
                 "Cost per hour",
                 "Of what all services hold now.",
-                (Query(_COST),),
+                (Query(COST),),
                 kind="stat",
                 unit="none",
                 width=4,
@@ -129,7 +72,7 @@ ROWS = (
             Panel(
                 "Saved per hour",
                 "Cost of what was adopted less the cost of what is held now.",
-                (Query(_SAVED),),
+                (Query(SAVED),),
                 kind="stat",
                 unit="none",
                 width=4,
@@ -147,7 +90,7 @@ ROWS = (
             Panel(
                 "SLO attainment",
                 "Share of the requests that came while their service held its objectives, over the range.",
-                (Query(_attainment("$__range:$__interval")),),
+                (Query(attainment("$__range:$__interval")),),
                 kind="stat",
                 unit="percentunit",
                 width=4,
@@ -157,7 +100,7 @@ ROWS = (
             Panel(
                 "Services at risk",
                 "Objectives are missed, or will be with the replicas that there are.",
-                (Query(f"sum({_of('slo_at_risk')})"),),
+                (Query(f"sum({of('slo_at_risk')})"),),
                 kind="stat",
                 width=4,
                 height=4,
@@ -166,7 +109,7 @@ ROWS = (
             Panel(
                 "Services of unknown load",
                 "They keep what they have.",
-                (Query(f"sum(1 - {_of('load_known')})"),),
+                (Query(f"sum(1 - {of('load_known')})"),),
                 kind="stat",
                 width=4,
                 height=4,
@@ -176,16 +119,16 @@ ROWS = (
                 "Fleet cost",
                 "Per hour, of what all services hold, of what is wanted, and of what was adopted.",
                 (
-                    Query(_COST, "current"),
+                    Query(COST, "current"),
                     Query('max(inferscale_cost_per_hour{of="target"})', "target"),
-                    Query(f"{_COST} + {_SAVED}", "adopted"),
+                    Query(f"{COST} + {SAVED}", "adopted"),
                 ),
                 unit="none",
             ),
             Panel(
                 "Cost by service",
                 "Per hour, of what each service holds.",
-                (Query(_of("cost_per_hour", of="current"), "{{service}}"),),
+                (Query(of("cost_per_hour", of="current"), "{{service}}"),),
                 unit="none",
                 stacked=True,
             ),
@@ -197,7 +140,7 @@ ROWS = (
             Panel(
                 "SLO attainment by class over the range",
                 "Share of the requests that came while their service held its objectives.",
-                (Query(_attainment("$__range:$__interval", " by (class)"), "{{class}}"),),
+                (Query(attainment("$__range:$__interval", " by (class)"), "{{class}}"),),
                 kind="bargauge",
                 unit="percentunit",
                 width=8,
@@ -206,7 +149,7 @@ ROWS = (
             Panel(
                 "SLO attainment by class",
                 "The same over time.",
-                (Query(_attainment("$__rate_interval:$__interval", " by (class)"), "{{class}}"),),
+                (Query(attainment("$__rate_interval:$__interval", " by (class)"), "{{class}}"),),
                 unit="percentunit",
                 width=8,
                 most=1,
@@ -214,7 +157,7 @@ ROWS = (
             Panel(
                 "Services at risk by name",
                 "1: objectives are missed, or will be with the replicas that there are.",
-                (Query(_of("slo_at_risk"), "{{service}}"),),
+                (Query(of("slo_at_risk"), "{{service}}"),),
                 kind="state-timeline",
                 width=8,
                 red_from=1,
@@ -226,15 +169,15 @@ ROWS = (
                 "How far the observed mean is above (or below) the predicted one, where the replicas that "
                 "are asked for are those that serve. An alert comes above 30 % of the inter-token latency.",
                 (
-                    Query(_error("itl"), "{{service}} ITL"),
-                    Query(_error("ttft"), "{{service}} TTFT"),
+                    Query(error("itl"), "{{service}} ITL"),
+                    Query(error("ttft"), "{{service}} TTFT"),
                 ),
                 unit="percentunit",
             ),
             Panel(
                 "Load",
                 "Requests per second that each service was last decided for.",
-                (Query(_ARRIVALS, "{{service}}"),),
+                (Query(ARRIVALS, "{{service}}"),),
                 unit="reqps",
             ),
         ),
@@ -271,7 +214,7 @@ ROWS = (
                 "Replicas that serve.",
                 (
                     Query(
-                        f"sum by (accelerator) ({_of('replicas', f'{_KEY}, accelerator', of='ready')})",
+                        f"sum by (accelerator) ({of('replicas', f'{KEY}, accelerator', of='ready')})",
                         "{{accelerator}}",
                     ),
                 ),
@@ -280,7 +223,7 @@ ROWS = (
             Panel(
                 "Services short of capacity",
                 "They do with less than their objectives need.",
-                (Query(_with_class(_of("capacity_limited")), "{{service}} ({{class}})"),),
+                (Query(with_class(of("capacity_limited")), "{{service}} ({{class}})"),),
                 stacked=True,
             ),
         ),
@@ -320,11 +263,11 @@ ROWS = (
                 "That serve, and that the optimizer wants.",
                 (
                     Query(
-                        f"sum by ({_KEY}) ({_of('replicas', f'{_KEY}, accelerator', of='ready')})",
+                        f"sum by ({KEY}) ({of('replicas', f'{KEY}, accelerator', of='ready')})",
                         "{{service}}",
                     ),
                     Query(
-                        f"sum by ({_KEY}) ({_of('replicas', f'{_KEY}, accelerator', of='target')})",
+                        f"sum by ({KEY}) ({of('replicas', f'{KEY}, accelerator', of='target')})",
                         "{{service}} target",
                     ),
                 ),
@@ -335,7 +278,7 @@ ROWS = (
                 "Under way by step, and rolled back lately.",
                 (
                     Query("max by (step) (inferscale_moves)", "{{step}}"),
-                    Query(f"sum({_of('moves_failed')})", "rolled back"),
+                    Query(f"sum({of('moves_failed')})", "rolled back"),
                 ),
                 width=8,
                 quiet=True,
@@ -358,7 +301,7 @@ ROWS = (
             Panel(
                 "Time of a tick",
                 "Median and 99th percentile.",
-                (Query(_quantile(0.5, "tick_seconds"), "p50"), Query(_quantile(0.99, "tick_seconds"), "p99")),
+                (Query(quantile(0.5, "tick_seconds"), "p50"), Query(quantile(0.99, "tick_seconds"), "p99")),
                 unit="s",
                 width=8,
             ),
@@ -420,7 +363,7 @@ ROWS = (
             Panel(
                 "Time to ask Prometheus",
                 "All queries of a tick together, 99th percentile.",
-                (Query(_quantile(0.99, "prometheus_ask_seconds"), "p99"),),
+                (Query(quantile(0.99, "prometheus_ask_seconds"), "p99"),),
                 unit="s",
                 width=8,
             ),
@@ -446,120 +389,3 @@ ROWS = (
     ),
 )
 PANELS = tuple(panel for row in ROWS for panel in row.panels)
-
-
-def text() -> str:
-    """The dashboard as Grafana reads it."""
-    dashboard = {
-        "uid": "inferscale",
-        "title": "Inferscale",
-        "description": "Cost, objectives, capacity, decisions and health of Inferscale.",
-        "tags": ["inferscale", "llm", "inference"],
-        "schemaVersion": SCHEMA_VERSION,
-        "version": 1,
-        "editable": True,
-        "graphTooltip": 1,
-        "refresh": f"{STEP_S}s",
-        "time": {"from": "now-6h", "to": "now"},
-        "templating": {"list": list(_variables())},
-        "annotations": {"list": []},
-        "links": [],
-        "panels": list(_laid_out()),
-    }
-    return json.dumps(dashboard, indent=1) + "\n"
-
-
-def _variables() -> Iterator[Mapping[str, Any]]:
-    yield {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-    for name, within in (("namespace", ""), ("service", '{namespace=~"$namespace"}')):
-        query = f"label_values(inferscale_service_info{within}, {name})"
-        yield {
-            "name": name,
-            "label": name.capitalize(),
-            "type": "query",
-            "datasource": _DATASOURCE,
-            "query": {"query": query, "refId": name},
-            "definition": query,
-            "refresh": 2,
-            "sort": 1,
-            "includeAll": True,
-            "allValue": ".*",
-            "multi": True,
-            "current": {"text": "All", "value": "$__all"},
-        }
-
-
-def _laid_out() -> Iterator[Mapping[str, Any]]:
-    """Rows and panels with their places, from left to right and from top to bottom."""
-    number, top = 0, 0
-    for row in ROWS:
-        number += 1
-        yield {
-            "id": number,
-            "type": "row",
-            "title": row.title,
-            "collapsed": False,
-            "gridPos": {"h": ROW_HEIGHT, "w": WIDTH, "x": 0, "y": top},
-            "panels": [],
-        }
-        top += ROW_HEIGHT
-        left, height = 0, 0
-        for panel in row.panels:
-            if left + panel.width > WIDTH:
-                top, left, height = top + height, 0, 0
-            number += 1
-            place = {"h": panel.height, "w": panel.width, "x": left, "y": top}
-            yield {"id": number, "gridPos": place, **_panel(panel)}
-            left, height = left + panel.width, max(height, panel.height)
-        top += height
-
-
-def _panel(panel: Panel) -> dict[str, Any]:
-    last = panel.kind in ("stat", "bargauge")
-    targets = [
-        {
-            "refId": chr(ord("A") + i),
-            "datasource": _DATASOURCE,
-            "expr": query.expression,
-            "legendFormat": query.legend or "__auto",
-            "instant": last,
-            "range": not last,
-        }
-        for i, query in enumerate(panel.queries)
-    ]
-    steps: list[dict[str, Any]] = [{"color": "green"}]
-    if panel.red_from is not None:
-        steps.append({"color": "red", "value": panel.red_from})
-    defaults: dict[str, Any] = {
-        "unit": panel.unit,
-        "thresholds": {"mode": "absolute", "steps": steps},
-        "color": {"mode": "thresholds" if panel.red_from is not None else "palette-classic"},
-    }
-    if panel.most is not None:
-        defaults |= {"min": 0, "max": panel.most}
-    if panel.kind == "timeseries":
-        defaults["custom"] = {
-            "lineWidth": 1,
-            "fillOpacity": 20 if panel.stacked else 0,
-            "stacking": {"mode": "normal" if panel.stacked else "none"},
-        }
-    return {
-        "type": panel.kind,
-        "title": panel.title,
-        "description": panel.about,
-        "datasource": _DATASOURCE,
-        "interval": f"{STEP_S}s",
-        "targets": targets,
-        "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": _OPTIONS[panel.kind],
-    }
-
-
-_LAST = {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}}
-_LEGEND = {"legend": {"displayMode": "list", "placement": "bottom", "showLegend": True}}
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "timeseries": {**_LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}},
-    "state-timeline": {**_LEGEND, "mergeValues": True, "showValue": "never"},
-    "stat": {**_LAST, "colorMode": "value", "graphMode": "none"},
-    "bargauge": {**_LAST, "orientation": "horizontal", "displayMode": "basic"},
-}
