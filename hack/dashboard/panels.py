@@ -321,7 +321,7 @@ ROWS = (
             ),
             Panel(
                 "Age of the last tick",
-                "An alert comes at five minutes and three intervals between ticks.",
+                "An alert comes at five minutes, or five intervals where that is more.",
                 (Query("time() - max(inferscale_last_tick_timestamp_seconds)"),),
                 unit="s",
                 width=8,
