@@ -117,11 +117,12 @@ ROWS = (
             ),
             Panel(
                 "Fleet cost",
-                "Per hour, of what all services hold, of what is wanted, and of what was adopted.",
+                "Per hour, of what all services hold and of what is wanted; and what is saved against the "
+                "adopted state.",
                 (
                     Query(COST, "current"),
                     Query('max(inferscale_cost_per_hour{of="target"})', "target"),
-                    Query(f"{COST} + {SAVED}", "adopted"),
+                    Query(SAVED, "saved"),
                 ),
                 unit="none",
             ),
@@ -166,12 +167,9 @@ ROWS = (
             _latency("Time to first token", "ttft", "time to first token"),
             Panel(
                 "Observed against predicted",
-                "How far the observed mean is above (or below) the predicted one, where the replicas that "
-                "are asked for are those that serve. An alert comes above 30 % of the inter-token latency.",
-                (
-                    Query(error("itl"), "{{service}} ITL"),
-                    Query(error("ttft"), "{{service}} TTFT"),
-                ),
+                "How far the observed mean of the inter-token latency is above (or below) the predicted one, "
+                "where the replicas that are asked for are those that serve. An alert comes above 30 %.",
+                (Query(error("itl"), "{{service}}"),),
                 unit="percentunit",
             ),
             Panel(
@@ -322,7 +320,7 @@ ROWS = (
             Panel(
                 "Age of the last tick",
                 "An alert comes at five minutes, or five intervals where that is more.",
-                (Query("time() - max(inferscale_last_tick_timestamp_seconds)"),),
+                (Query("time() - max(inferscale_last_tick_timestamp_seconds > 0)"),),
                 unit="s",
                 width=8,
             ),

@@ -54,7 +54,7 @@ def attainment(over: str, by: str = "") -> str:
 
 
 def error(latency: str) -> str:
-    """How far the observed `itl` or `ttft` is above the predicted, as a share of the predicted."""
+    """How far the observed mean `itl` or `ttft` is above the predicted, as a share of the predicted."""
     return f"({of(f'observed_{latency}_seconds')} / {of(f'predicted_{latency}_seconds')} - 1) {_SETTLED}"
 
 

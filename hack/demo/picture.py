@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,8 +21,8 @@ DPI = 80
 _LAST_ONLY = ("stat", "bargauge")
 _SCALES = {"percentunit": (100.0, "%"), "bytes": (2.0**-20, "MiB"), "s": (1.0, "s"), "reqps": (1.0, "/s")}
 
-Curve = Sequence[tuple[float, float]]
-"""Times (s) and values."""
+Curve = Mapping[int, float]
+"""Values by time (s)."""
 
 
 def draw(url: str, start: float, end: float, file: Path) -> None:
@@ -41,6 +42,7 @@ def draw(url: str, start: float, end: float, file: Path) -> None:
     figure.suptitle("    ".join(_last(client, panel, start, end) for panel in PANELS if panel.kind == "stat"))
     for panel, axes in zip(panels, places, strict=False):
         _draw(axes, panel, _curves(client, panel, start, end))
+        axes.set_xlim(0, end - start)
     for axes in list(places):
         axes.set_axis_off()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +60,15 @@ def _curves(client: PrometheusConnect, panel: Panel, start: float, end: float) -
             step=f"{STEP_S}s",
         )
         for series in answer:
-            points = [(float(at) - start, float(value)) for at, value in series["values"]]
+            points = {round(float(at) - start): float(value) for at, value in series["values"]}
             found[_legend(query.legend, series["metric"])] = points
     return dict(sorted(found.items()))
 
 
 def _last(client: PrometheusConnect, panel: Panel, start: float, end: float) -> str:
     [query] = panel.queries
-    answer = client.custom_query(filled(query.expression, round(end - start), STEP_S))
+    expression = filled(query.expression, round(end - start), STEP_S)
+    answer = client.custom_query(expression, params={"time": end})
     scale, unit = _SCALES.get(panel.unit, (1.0, ""))
     value = f"{float(answer[0]['value'][1]) * scale:.3g}" if answer else "–"
     return f"{panel.title}: {value} {unit}".rstrip()
@@ -80,15 +83,19 @@ def _draw(axes: Axes, panel: Panel, curves: Mapping[str, Curve]) -> None:
     axes.set_title(panel.title + (f" ({unit})" if unit else ""), fontsize=10)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
+    times = sorted({at for curve in curves.values() for at in curve})
+    if times:
+        # Where a series has nothing for a while, its line is broken.
+        times = list(range(times[0], times[-1] + 1, STEP_S))
+    missing = 0.0 if panel.stacked else math.nan
+    values = [[curve.get(at, missing) * scale for at in times] for curve in curves.values()]
     if panel.stacked and curves:
-        times = sorted({at for curve in curves.values() for at, _ in curve})
-        heights = [[dict(curve).get(at, 0.0) * scale for at in times] for curve in curves.values()]
-        axes.stackplot(times, heights, labels=list(curves), alpha=0.6, step="post")
+        axes.stackplot(times, values, labels=list(curves), alpha=0.6, step="post")
     else:
-        for name, curve in curves.items():
-            style = "--" if name.endswith(("objective", "target")) else "-"
-            axes.plot([at for at, _ in curve], [value * scale for _, value in curve], style, label=name, lw=1)
+        for name, course in zip(curves, values, strict=True):
+            dashed = name.endswith(("objective", "target"))
+            axes.plot(times, course, "--" if dashed else "-", label=name, lw=1)
     if panel.most is not None:
         axes.set_ylim(0, panel.most * scale * 1.05)
     if any(curves):
-        axes.legend(fontsize=5, loc="upper left", ncols=2)
+        axes.legend(fontsize=5, loc="best", ncols=2)
