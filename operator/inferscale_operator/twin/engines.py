@@ -1,0 +1,41 @@
+"""What a simulated model server exports, and how many requests fit into it."""
+
+from __future__ import annotations
+
+import inferscale_queueing as queueing
+from inferscale_operator.twin.cluster import Engine
+from inferscale_operator.twin.resources import SimulatedService
+
+RUNNING, WAITING, FINISHED, INPUT, OUTPUT = range(5)
+INPUT_SUM, INPUT_COUNT, OUTPUT_SUM, OUTPUT_COUNT = range(5, 9)
+ITL_SUM, ITL_COUNT, TTFT_SUM, TTFT_COUNT, KV_USAGE = range(9, 14)
+COLUMNS = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:request_success_total",
+    "vllm:prompt_tokens_total",
+    "vllm:generation_tokens_total",
+    "vllm:request_prompt_tokens_sum",
+    "vllm:request_prompt_tokens_count",
+    "vllm:request_generation_tokens_sum",
+    "vllm:request_generation_tokens_count",
+    "vllm:inter_token_latency_seconds_sum",
+    "vllm:inter_token_latency_seconds_count",
+    "vllm:time_to_first_token_seconds_sum",
+    "vllm:time_to_first_token_seconds_count",
+    "vllm:kv_cache_usage_perc",
+)
+"""Series of a pod, under the names of vLLM 0.12."""
+
+
+def memory_limit(service: SimulatedService, engine: Engine, output_tokens: float) -> int:
+    """Requests that fit into the memory of a replica at a mean output length."""
+    performance = service.performances[engine.accelerator]
+    fits = queueing.max_batch_size(performance.max_batch_size, performance.at_tokens, max(output_tokens, 1.0))
+    return int(fits[0])
+
+
+def batch_limit(service: SimulatedService, engine: Engine, output_tokens: float) -> int:
+    """Requests that a replica runs at once: what fits, and no more than its engine's own limit."""
+    limit = memory_limit(service, engine, output_tokens)
+    return limit if engine.max_batch is None else min(limit, engine.max_batch)

@@ -1,0 +1,56 @@
+"""What was done when, and why: for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy did about a service at one time."""
+
+    at_s: float
+    service: str
+    summary: str = ""
+    """What was patched; empty: nothing."""
+    reason: str = ""
+    message: str = ""
+    events: tuple[str, ...] = ()
+    allocation: InferenceAllocationStatus | None = None
+    decided: bool = True
+    """Whether it was a tick, and not a move taken further."""
+    moved: bool = False
+    """Whether a move began."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for what a service had."""
+
+    at_s: float
+    itl: float | None
+    ttft: float | None
+
+
+@dataclass
+class History:
+    """What was done, by service; ticks at which nothing changed are left out."""
+
+    decisions: dict[str, list[Decision]] = field(default_factory=dict)
+    predictions: dict[str, list[Prediction]] = field(default_factory=dict)
+    moves: dict[str, int] = field(default_factory=dict)
+
+    def add(self, decision: Decision) -> None:
+        """Remember a decision if it changes something or says something new."""
+        found = self.decisions.setdefault(decision.service, [])
+        if decision.moved:
+            self.moves[decision.service] = self.moves.get(decision.service, 0) + 1
+        entries = decision.allocation.allocations if decision.allocation is not None else ()
+        if decision.decided and entries:
+            self.predictions.setdefault(decision.service, []).append(
+                Prediction(decision.at_s, entries[0].predicted_itl, entries[0].predicted_ttft)
+            )
+        if decision.summary or decision.events or not found or found[-1].reason != decision.reason:
+            found.append(decision)

@@ -1,0 +1,180 @@
+"""What became of the requests, and what it cost: figures by service and window of time."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferscale_operator.twin.resources import Setting, SimulatedService
+
+Floats = NDArray[np.float64]
+
+FIELDS = (
+    "arrived",
+    "finished",
+    "good",
+    "lost",
+    "ttft_count",
+    "ttft_sum",
+    "ttft_late",
+    "wait_sum",
+    "wait_late",
+    "gap_count",
+    "gap_sum",
+)
+"""Counts and sums of a window: requests that came, that were finished, that met every objective, that were
+lost; first tokens, their time since arrival (ms), those later than the objective; the waits (ms) and those
+longer than the objective; gaps between tokens and their time (ms)."""
+
+# Times to first token are counted in bins that are 3 % wide.
+BINS = np.concatenate([[0.0], np.geomspace(0.1, 1e8, 701), [math.inf]])
+
+
+class Ledger:
+    """The account of one simulation.
+
+    Attributes:
+        windows: By field, shape (services, windows).
+        ready_s: Replica-seconds that were ready, shape (services, windows).
+        asked_s: Replica-seconds that were asked for, shape (services, windows).
+        cost: What was held cost, shape (services, windows).
+        units_s: Unit-seconds held by service and type of accelerator.
+        energy_j: Joules by service, on profiles whose power is known.
+        unfinished: Requests still under way at the end, by service.
+        ttft_bins: Counts of times to first token, shape (services, bins); zero where they are not known.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        scenario = setting.scenario
+        self.setting = setting
+        self.window_s = scenario.window
+        self.count = max(1, math.ceil(scenario.duration / scenario.window))
+        shape = (len(setting.services), self.count)
+        self.windows = {name: np.zeros(shape) for name in FIELDS}
+        self.ready_s = np.zeros(shape)
+        self.asked_s = np.zeros(shape)
+        self.cost = np.zeros(shape)
+        self.units_s: list[dict[str, float]] = [defaultdict(float) for _ in setting.services]
+        self.energy_j = np.zeros(len(setting.services))
+        self.unfinished = np.zeros(len(setting.services))
+        self.ttft_bins = np.zeros((len(setting.services), len(BINS) - 1))
+
+    def window(self, at_s: float) -> int:
+        """The window of a time; its end belongs to it."""
+        return min(max(math.ceil(at_s / self.window_s) - 1, 0), self.count - 1)
+
+    def requests(self, service: int, rows: Sequence[tuple[float, float, float, float, float]]) -> None:
+        """Take in completed requests.
+
+        Args:
+            service: Index of the service.
+            rows: Of each: when it was finished and gave its first token (s), its TTFT, wait and mean time
+                between tokens (ms; nan without gaps).
+        """
+        if not rows:
+            return
+        targets = self.setting.services[service].targets
+        finished, first, ttft, wait, itl = np.array(rows).T
+        late = ttft > (targets.ttft or math.inf)
+        waited = wait > (targets.ttw or math.inf)
+        slow = itl > (targets.itl or math.inf)
+        ends = np.clip(np.ceil(finished / self.window_s).astype(int) - 1, 0, self.count - 1)
+        begins = np.clip(np.ceil(first / self.window_s).astype(int) - 1, 0, self.count - 1)
+        for name, where, values in (
+            ("finished", ends, None),
+            ("good", ends, ~(late | waited | slow)),
+            ("ttft_count", begins, None),
+            ("ttft_sum", begins, ttft),
+            ("ttft_late", begins, late),
+            ("wait_sum", begins, wait),
+            ("wait_late", begins, waited),
+        ):
+            weights = None if values is None else values.astype(np.float64)
+            self.windows[name][service] += np.bincount(where, weights, minlength=self.count)
+        self.ttft_bins[service] += np.histogram(ttft, BINS)[0]
+
+    def hold(
+        self,
+        service: int,
+        from_s: float,
+        to_s: float,
+        *,
+        cost: float,
+        ready: int,
+        asked: int,
+        units: Mapping[str, int],
+        watts: float,
+    ) -> None:
+        """Account for what a service held in a while within one window.
+
+        Args:
+            service: Index of the service.
+            from_s: Its beginning.
+            to_s: Its end.
+            cost: Per hour.
+            ready: Replicas that served.
+            asked: Replicas that were asked for.
+            units: Units by type of accelerator.
+            watts: Power drawn.
+        """
+        seconds, window = to_s - from_s, self.window(to_s)
+        self.ready_s[service, window] += ready * seconds
+        self.asked_s[service, window] += asked * seconds
+        self.cost[service, window] += cost * seconds / 3600
+        self.energy_j[service] += watts * seconds
+        for kind, number in units.items():
+            self.units_s[service][kind] += number * seconds
+
+    def ttft_quantile(self, service: int, share: float) -> float | None:
+        """The TTFT (ms) that a share of the requests does not exceed; None: not known."""
+        counts = self.ttft_bins[service]
+        total = counts.sum()
+        if not total:
+            return None
+        number = int(np.searchsorted(np.cumsum(counts), share * total))
+        return float(min(BINS[min(number + 1, len(BINS) - 2)], 1e8))
+
+    def kept(self, service: int) -> dict[str, NDArray[np.bool_]]:
+        """By objective, whether each window with requests kept it; shape (windows with requests,)."""
+        targets, figures = self.setting.services[service].targets, self._of(service)
+        result = {}
+        gaps, firsts = figures["gap_count"], figures["ttft_count"]
+        if targets.itl is not None:
+            busy = gaps > 0
+            result["itl"] = figures["gap_sum"][busy] / gaps[busy] <= targets.itl
+        busy = firsts > 0
+        for name, objective in (("ttft", targets.ttft), ("wait", targets.ttw)):
+            if objective is None:
+                continue
+            if targets.percentile is None:
+                result[name] = figures[f"{name}_sum"][busy] / firsts[busy] <= objective
+            else:
+                late = figures[f"{name}_late"][busy] / firsts[busy]
+                result[name] = late <= 1 - targets.percentile + 1e-9
+        return result
+
+    def all_kept(self, service: int) -> NDArray[np.float64]:
+        """Whether each window kept every objective; 1, 0 or NaN where there was nothing, shape (windows,)."""
+        result = np.full(self.count, np.nan)
+        figures = self._of(service)
+        for name, kept in self.kept(service).items():
+            busy = (figures["gap_count"] if name == "itl" else figures["ttft_count"]) > 0
+            value = np.full(self.count, np.nan)
+            value[busy] = kept
+            result = np.fmin(result, value)
+        # Requests that wait, and nothing that serves them.
+        starved = (figures["arrived"] > 0) & (self.ready_s[service] == 0)
+        result[starved] = 0.0
+        return result
+
+    def _of(self, service: int) -> dict[str, Floats]:
+        return {name: values[service] for name, values in self.windows.items()}
+
+
+def cost_per_hour(setting: Setting, service: SimulatedService, accelerator: str) -> float:
+    """Of one replica."""
+    return service.performances[accelerator].acc_count * setting.accelerators[accelerator].cost

@@ -1,0 +1,351 @@
+"""Servers in the mean: the queueing model's steady state over each interval, and a fluid backlog beyond it.
+
+Between two scrapes a service has so many ready replicas and receives so many requests, drawn from the load's
+rate and variation. Below the full batch's rate its figures are those of the model at that rate; what is above
+piles up, waits its turn, and is worked off at the full batch's rate. The model is tabulated over its load,
+once for every profile, batch and length (lengths in steps of 2 %).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+import inferscale_queueing as queueing
+from inferscale_operator.twin import engines
+from inferscale_operator.twin.cluster import Engine
+from inferscale_operator.twin.deployment import Pod
+from inferscale_operator.twin.engines import COLUMNS, batch_limit, memory_limit
+from inferscale_operator.twin.ledger import Ledger
+from inferscale_operator.twin.resources import Setting, SimulatedService
+from inferscale_operator.twin.samples import Samples
+from inferscale_operator.twin.traffic import Traffic
+
+Floats = NDArray[np.float64]
+
+GRID = np.concatenate([[0.0], np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.995, 18)])
+"""Loads that the model is tabulated at, as shares of the largest rate."""
+LENGTH_STEP = math.log(1.02)
+HORIZON_S = 3600.0
+
+MAX_RATE, FULL_ITL, FULL_PREFILL, MEMORY, BATCH = range(5)
+IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(6)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """A replica's model: figures of the full batch, and curves over `GRID`, shape (6, grid)."""
+
+    full: Floats
+    curves: Floats
+
+
+@dataclass(eq=False)
+class _Group:
+    """The pods of a service."""
+
+    ready: list[int] = field(default_factory=list)
+    """Slots of those that take requests."""
+    engine: Engine | None = None
+
+
+class MeanValueServers:
+    """The servers of all pods, in the mean. The pods of a service share its requests evenly.
+
+    Args:
+        setting: The scenario.
+        traffics: Of each service.
+        samples: Where scrapes go.
+        ledger: The account.
+        seed: Same seed, same numbers of requests.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        traffics: Sequence[Traffic],
+        samples: Samples,
+        ledger: Ledger,
+        seed: int,
+    ) -> None:
+        self._setting, self._traffics, self._samples, self._ledger = setting, traffics, samples, ledger
+        self._index = {service.key: number for number, service in enumerate(setting.services)}
+        count = len(setting.services)
+        self._groups = [_Group() for _ in range(count)]
+        self._pods: dict[Pod, tuple[int, int, tuple[str, str], Engine]] = {}
+        self._counters = np.zeros((0, len(COLUMNS)))
+        self._tables: dict[tuple[object, ...], _Table] = {}
+        self._rows: list[_Table | None] = [None] * count
+        self._backlog = np.zeros(count)
+        self._in_service = np.zeros(count)
+        self._in_queue = np.zeros(count)
+        self._now_s = 0.0
+        self._stream = np.random.default_rng([seed, 7])
+        self._horizon: tuple[float, Floats, Floats, Floats] | None = None
+        targets = [service.targets for service in setting.services]
+        self._ttft = np.array([t.ttft or np.inf for t in targets])
+        self._ttw = np.array([t.ttw or np.inf for t in targets])
+        self._itl = np.array([t.itl or np.inf for t in targets])
+        self._cov = np.array([traffic.cov for traffic in traffics])
+
+    def started(self, service: SimulatedService, pod: Pod, engine: Engine, now_s: float) -> None:
+        """A pod is ready."""
+        number = self._index[service.key]
+        key = (service.resource.namespace or "", pod.name)
+        slot = self._samples.add(key)
+        if slot >= len(self._counters):
+            more = np.zeros((self._samples.size - len(self._counters), len(COLUMNS)))
+            self._counters = np.vstack([self._counters, more])
+        self._counters[slot] = 0.0
+        self._pods[pod] = (number, slot, key, engine)
+        group = self._groups[number]
+        group.ready.append(slot)
+        self._choose(number)
+
+    def leaving(self, pod: Pod, now_s: float) -> None:  # noqa: ARG002 (the interval has ended already)
+        """A pod takes no more requests; the others have what it has left."""
+        number, slot, _, _ = self._pods[pod]
+        self._groups[number].ready.remove(slot)
+        self._counters[slot, engines.RUNNING : engines.WAITING + 1] = 0.0
+        self._choose(number)
+
+    def stopped(self, pod: Pod, now_s: float, *, lost: bool) -> None:
+        """A pod is gone."""
+        number, slot, key, _ = self._pods.pop(pod)
+        group = self._groups[number]
+        if slot in group.ready:
+            if lost:
+                share = (self._in_service[number] + self._in_queue[number]) / len(group.ready)
+                self._ledger.windows["lost"][number, self._ledger.window(now_s)] += share
+                self._in_service[number] -= self._in_service[number] / len(group.ready)
+                self._in_queue[number] -= self._in_queue[number] / len(group.ready)
+                self._backlog[number] -= self._backlog[number] / len(group.ready)
+            group.ready.remove(slot)
+        self._choose(number)
+        self._samples.remove(key, now_s)
+
+    def _choose(self, number: int) -> None:
+        """Take the profile that most of the ready pods have: during a move they are of two."""
+        found = [engine for n, slot, _, engine in self._pods.values() if slot in self._groups[n].ready and n == number]
+        self._groups[number].engine = max(found, key=lambda e: (found.count(e), e.accelerator), default=None)
+        self._rows[number] = None
+
+    def advance(self, now_s: float) -> None:
+        """Serve up to a time."""
+        seconds = now_s - self._now_s
+        if seconds <= 0:
+            return
+        middle = self._now_s + seconds / 2
+        self._now_s = now_s
+        rates, inputs, outputs = self._means(middle)
+        tables = self._current(inputs, outputs)
+        replicas = np.array([len(group.ready) for group in self._groups], dtype=np.float64)
+        arrived = self._drawn(rates * seconds)
+        full = np.array([table.full for table in tables])
+        curves = np.array([table.curves for table in tables])
+        able = replicas * full[:, MAX_RATE] * seconds * 1000
+        before = self._backlog + self._in_service + self._in_queue
+        work = self._backlog + arrived
+        with np.errstate(divide="ignore", invalid="ignore"):
+            load = np.where(able > 0, work / able, np.inf)
+        flowing = (replicas > 0) & (load < GRID[-1])
+        figures = _interpolated(curves, np.where(flowing, load, 0.0))
+        batch = full[:, BATCH]
+        # What does not fit goes on waiting.
+        backlog = np.where(flowing, 0.0, np.maximum(work - able, 0.0))
+        served_s = np.maximum(able / max(seconds, 1e-9), 1e-12)
+        fluid_wait = (self._backlog + backlog) / 2 / served_s * 1000
+        wait = np.where(flowing, figures[WAIT], fluid_wait)
+        itl = np.where(flowing, figures[ITL], full[:, FULL_ITL])
+        prefill = np.where(flowing, figures[PREFILL], full[:, FULL_PREFILL])
+        self._in_service = replicas * np.where(flowing, figures[IN_SERVICE], batch)
+        self._in_queue = np.where(flowing, replicas * figures[IN_QUEUE], 0.0)
+        self._in_service = np.where(replicas > 0, self._in_service, 0.0)
+        self._backlog = backlog + np.where(replicas > 0, 0.0, 0.0)
+        after = self._backlog + self._in_service + self._in_queue
+        finished = np.maximum(before + arrived - after, 0.0)
+        # Never more than came: what the steady state would hold more of is not there yet.
+        short = np.maximum(after - before - arrived, 0.0)
+        self._in_service = np.maximum(self._in_service - short, 0.0)
+        self._count(arrived, finished, wait, prefill, itl, figures, flowing, full, load, inputs, outputs)
+
+    def _count(
+        self,
+        arrived: Floats,
+        finished: Floats,
+        wait: Floats,
+        prefill: Floats,
+        itl: Floats,
+        figures: Floats,
+        flowing: NDArray[np.bool_],
+        full: Floats,
+        load: Floats,
+        inputs: Floats,
+        outputs: Floats,
+    ) -> None:
+        ttft = wait + prefill
+        gaps = finished * np.maximum(outputs - 1, 0.0)
+        # In the full batch waits are exponential.
+        rest = full[:, MAX_RATE] * (1 - np.minimum(load, 1.0))
+
+        def beyond(limit: Floats) -> Floats:
+            with np.errstate(invalid="ignore"):
+                tail = figures[P_WAIT] * np.exp(-np.where(np.isinf(limit), np.inf, np.maximum(limit, 0.0) * rest))
+            tail = np.where(np.isinf(limit), 0.0, np.where(limit < 0, 1.0, tail))
+            return np.where(flowing, tail, wait > limit)
+
+        late, waited = beyond(self._ttft - prefill), beyond(self._ttw)
+        slow = itl > self._itl
+        good = np.where(slow, 0.0, 1 - np.maximum(late, waited))
+        window = self._ledger.window(self._now_s)
+        for name, values in (
+            ("arrived", arrived),
+            ("finished", finished),
+            ("good", finished * good),
+            ("ttft_count", finished),
+            ("ttft_sum", finished * ttft),
+            ("ttft_late", finished * late),
+            ("wait_sum", finished * wait),
+            ("wait_late", finished * waited),
+            ("gap_count", gaps),
+            ("gap_sum", gaps * itl),
+        ):
+            self._ledger.windows[name][:, window] += values
+        increments = np.zeros((len(finished), len(COLUMNS)))
+        increments[:, engines.FINISHED] = finished
+        increments[:, engines.INPUT] = increments[:, engines.INPUT_SUM] = finished * inputs
+        increments[:, engines.OUTPUT] = increments[:, engines.OUTPUT_SUM] = finished * outputs
+        for column in (engines.INPUT_COUNT, engines.OUTPUT_COUNT, engines.TTFT_COUNT):
+            increments[:, column] = finished
+        increments[:, engines.ITL_COUNT] = gaps
+        increments[:, engines.ITL_SUM] = gaps * itl / 1000
+        increments[:, engines.TTFT_SUM] = finished * ttft / 1000
+        for number, group in enumerate(self._groups):
+            if not group.ready:
+                continue
+            count = len(group.ready)
+            self._counters[group.ready] += increments[number] / count
+            running = self._in_service[number] / count
+            self._counters[group.ready, engines.RUNNING] = running
+            waiting = (self._in_queue[number] + self._backlog[number]) / count
+            self._counters[group.ready, engines.WAITING] = waiting
+            self._counters[group.ready, engines.KV_USAGE] = min(running / full[number, MEMORY], 1.0)
+
+    def scrape(self, now_s: float) -> None:
+        """Record what every pod exports."""
+        slots = [slot for _, slot, _, _ in self._pods.values()]
+        self._samples.record(now_s, slots, self._counters[slots])
+
+    def account(self, now_s: float) -> None:
+        """Nothing is left to account for."""
+
+    def load(self, service: int) -> tuple[float, float]:
+        """Requests of a service that run and wait."""
+        return float(self._in_service[service]), float(self._in_queue[service] + self._backlog[service])
+
+    def utilization(self, pod: Pod) -> float:
+        """Share of the batch that is in use."""
+        found = self._pods.get(pod)
+        table = self._rows[found[0]] if found is not None else None
+        if found is None or table is None:
+            return 0.0
+        return float(min(self._counters[found[1], engines.RUNNING] / table.full[BATCH], 1.0))
+
+    def close(self) -> None:
+        """The end: count what is still under way."""
+        self._ledger.unfinished[:] = self._backlog + self._in_service + self._in_queue
+
+    def _drawn(self, means: Floats) -> Floats:
+        """Numbers of requests about their means, as far apart as their variation has them."""
+        normal = self._stream.standard_normal(len(means))
+        return np.maximum(means + self._cov * np.sqrt(means) * normal, 0.0)
+
+    def _means(self, at_s: float) -> tuple[Floats, Floats, Floats]:
+        """Rates (1/s) and lengths of all services at a time, evaluated an hour at once."""
+        step = self._setting.scenario.scrape_interval / 3
+        if self._horizon is None or not self._horizon[0] <= at_s < self._horizon[0] + HORIZON_S:
+            start = math.floor(at_s / HORIZON_S) * HORIZON_S
+            times = start + step * (np.arange(math.ceil(HORIZON_S / step)) + 0.5)
+            rates = np.array([traffic.rate(times) for traffic in self._traffics])
+            lengths = [traffic.lengths(times) for traffic in self._traffics]
+            inputs, outputs = (np.array([pair[i] for pair in lengths]) for i in (0, 1))
+            self._horizon = (start, rates, inputs, outputs)
+        start, rates, inputs, outputs = self._horizon
+        column = min(int((at_s - start) / step), rates.shape[1] - 1)
+        return rates[:, column], inputs[:, column], outputs[:, column]
+
+    def _current(self, inputs: Floats, outputs: Floats) -> list[_Table]:
+        keys = np.stack([np.rint(np.log(np.maximum(x, 1.0)) / LENGTH_STEP) for x in (inputs, outputs)], axis=1)
+        if not hasattr(self, "_keys") or not np.array_equal(keys, self._keys):
+            changed = (keys != self._keys).any(axis=1) if hasattr(self, "_keys") else np.ones(len(keys), bool)
+            self._keys = keys
+            for number in np.flatnonzero(changed):
+                self._rows[number] = None
+        for number, row in enumerate(self._rows):
+            if row is None:
+                self._rows[number] = self._table(number, float(inputs[number]), float(outputs[number]))
+        return [row for row in self._rows if row is not None]
+
+    def _table(self, number: int, inputs: float, outputs: float) -> _Table:
+        service, engine = self._setting.services[number], self._groups[number].engine
+        if engine is None:
+            return _Table(np.array([0.0, 0.0, 0.0, 1.0, 1.0]), np.zeros((6, len(GRID))))
+        tokens = service.scenario.tokens
+        performance = service.performances[engine.accelerator]
+        batch = batch_limit(service, engine, outputs)
+        inputs, outputs = (
+            math.exp(round(math.log(x) / LENGTH_STEP) * LENGTH_STEP) if x > 0 else 0.0 for x in (inputs, outputs)
+        )
+        key = (performance, batch, inputs, outputs, self._cov[number], tokens)
+        if key not in self._tables:
+            latency = queueing.PrefillDecode(
+                performance.alpha,
+                performance.beta,
+                performance.gamma,
+                performance.delta,
+                inputs,
+                max(outputs, 1.0),
+            )
+            rate = batch / float(latency.service_time(batch)[0])
+            lengths = {"exponential": 1.0, "deterministic": 0.0}
+            spread = 1.0 if tokens is None else lengths.get(tokens.distribution, tokens.cov)
+            found = queueing.analyze(
+                latency.take(np.zeros(len(GRID), dtype=np.int64)),
+                batch,
+                GRID * rate,
+                variability=queueing.Variability(self._cov[number], spread),
+            )
+            curves = (
+                found.in_service,
+                found.in_queue,
+                found.wait,
+                found.p_wait,
+                found.itl,
+                found.prefill,
+            )
+            self._tables[key] = _Table(
+                np.array(
+                    [
+                        rate,
+                        float(latency.itl(batch)[0]),
+                        float(latency.prefill(batch)[0]),
+                        memory_limit(service, engine, outputs),
+                        batch,
+                    ]
+                ),
+                np.array(curves),
+            )
+        return self._tables[key]
+
+
+def _interpolated(curves: Floats, load: Floats) -> Floats:
+    """Curves (services, 6, grid) at a load each, shape (6, services)."""
+    right = np.clip(np.searchsorted(GRID, load, side="right"), 1, len(GRID) - 1)
+    low, high = GRID[right - 1], GRID[right]
+    share = (load - low) / (high - low)
+    rows = np.arange(len(load))
+    return (curves[rows, :, right - 1] * (1 - share)[:, None] + curves[rows, :, right] * share[:, None]).T

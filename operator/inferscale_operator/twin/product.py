@@ -1,0 +1,205 @@
+"""The product in the twin: its own observe, decide and advance on the simulated cluster and Prometheus."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.metric_preset import MetricPreset
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.decide import advance, decide
+from inferscale_operator.kube import parse
+from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, ReplicaSetRecord
+from inferscale_operator.kube.stores import World
+from inferscale_operator.metrics.queries import Answer, Answers, queries
+from inferscale_operator.observe import observe
+from inferscale_operator.plan import Plan, StatusPlan
+from inferscale_operator.recorder import Recorder
+from inferscale_operator.snapshot import Resource
+from inferscale_operator.twin.cluster import START, Cluster, moment
+from inferscale_operator.twin.history import Decision, History
+from inferscale_operator.twin.promql import compile_query
+from inferscale_operator.twin.resources import Setting
+from inferscale_operator.twin.samples import Samples
+from inferscale_operator.twin.scenario import MetricOutage
+
+BETWEEN_STEPS_S = 1.0
+
+
+@dataclass(frozen=True)
+class SimulatedPrometheus:
+    """Answers the operator's queries from simulated samples."""
+
+    setting: Setting
+    samples: Samples
+
+    def ask(
+        self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
+    ) -> Mapping[str, Answers]:
+        """Ask every query of some presets as of `time` (Unix seconds)."""
+        at_s = time - START.timestamp()
+        failing = any(
+            isinstance(each, MetricOutage) and not each.scrapes and each.at <= at_s < each.until
+            for each in self.setting.scenario.disturbances
+        )
+        result: dict[str, Answers] = {}
+        for preset in presets:
+            answers = {}
+            for query, question in queries(preset, settings).items():
+                if failing:
+                    answers[query] = Answer(error=f"Prometheus: query of {query.value}: connection refused")
+                    continue
+                value = np.broadcast_to(compile_query(question.expression)(self.samples, time), self.samples.size)
+                found = np.flatnonzero(np.isfinite(value))
+                keys = self.samples.keys
+                answers[query] = Answer(
+                    {key: float(value[slot]) for slot in found if (key := keys[slot]) is not None}
+                )
+            result[preset.name] = answers
+        return result
+
+
+@dataclass
+class Product:
+    """The operator: observes and decides at every tick, and takes moves further in between."""
+
+    setting: Setting
+    policy: OptimizerPolicySpec
+    cluster: Cluster
+    samples: Samples
+    history: History
+    recorder: Recorder | None = None
+    next_s: float = 0.0
+    _tick_s: float = 0.0
+    _seen: int = -1
+    _allocations: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
+    _statuses: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    _resources: dict[str, Resource[Any]] = field(default_factory=dict)
+
+    def act(self, now_s: float) -> None:
+        """Decide, or take the moves further."""
+        seen = self.cluster.version
+        if now_s >= self._tick_s:
+            self._tick_s = now_s + self.policy.tick_seconds
+            snapshot = observe(self._world(), moment(now_s), SimulatedPrometheus(self.setting, self.samples))
+            plan = decide(snapshot)
+            if self.recorder is not None:
+                self.recorder.save(snapshot, plan)
+            self._apply(plan, now_s, decided=True)
+        elif self._moving and seen != self._seen:
+            snapshot = observe(self._world(), moment(now_s), None)
+            self._apply(advance(snapshot), now_s, decided=False)
+        self._seen = seen
+        self.wake(now_s)
+
+    def wake(self, now_s: float) -> None:
+        """Say when to act next, now that the cluster may have changed."""
+        soon = now_s + BETWEEN_STEPS_S if self._moving and self.cluster.version != self._seen else math.inf
+        self.next_s = min(self._tick_s, soon)
+
+    @property
+    def _moving(self) -> bool:
+        return any(status.move is not None for status in self._allocations.values())
+
+    def _world(self) -> World:
+        setting, cluster = self.setting, self.cluster
+        policies = {
+            ("", POLICY_NAME): CustomRecord(Resource(POLICY_NAME, "uid-policy", 1, self.policy), deleting=False)
+        }
+        return World(
+            accelerator_profiles=self._custom("AcceleratorProfile"),
+            model_profiles=self._custom("ModelProfile"),
+            service_classes=self._custom("ServiceClass"),
+            policies=policies,
+            services={
+                (service.resource.namespace or "", service.resource.name): CustomRecord(
+                    self._resources.get(service.key, service.resource), deleting=False
+                )
+                for service in setting.services
+            },
+            allocations={
+                tuple(key.split("/")): _record(key, status, cluster)  # type: ignore[misc]
+                for key, status in self._allocations.items()
+            },
+            nodes={("", name): node for name, node in cluster.nodes.items()},
+            pods=cluster.records(),
+            deployments={
+                (deployment.namespace, deployment.name): replace(deployment.state(), replica_sets=())
+                for deployment in cluster.deployments.values()
+            },
+            replica_sets={
+                (deployment.namespace, each.name): ReplicaSetRecord(deployment.namespace, deployment.name, each)
+                for deployment in cluster.deployments.values()
+                for each in deployment.state().replica_sets
+            },
+        )
+
+    def _custom(self, kind: str) -> dict[tuple[str, str], CustomRecord[Any]]:
+        return {
+            ("", each.name): CustomRecord(self._resources.get(f"{kind} {each.name}", each), deleting=False)
+            for each in self.setting.resources[kind]
+        }
+
+    def _apply(self, plan: Plan, now_s: float, *, decided: bool) -> None:
+        for service in plan.services:
+            before = self._allocations.get(service.key)
+            self._allocations[service.key] = service.allocation
+            original = next(s.resource for s in self.setting.services if s.key == service.key)
+            self._keep(service.key, original, service.status)
+            if service.patch is not None:
+                self.cluster.patch(service.key, service.patch.body)
+            self.history.add(
+                Decision(
+                    at_s=now_s,
+                    service=service.key,
+                    summary=service.patch.summary if service.patch is not None else "",
+                    reason=service.allocation.reason,
+                    message=service.allocation.message,
+                    events=tuple(f"{e.reason}: {e.message}" for e in service.status.events),
+                    allocation=service.allocation,
+                    decided=decided,
+                    moved=_began(before, service.allocation),
+                )
+            )
+        for status in plan.statuses:
+            found = next(
+                (r for r in self.setting.resources.get(status.ref.kind, ()) if r.name == status.ref.name), None
+            )
+            if found is not None:
+                self._keep(f"{status.ref.kind} {found.name}", found, status)
+
+    def _keep(self, key: str, original: Resource[Any], plan: StatusPlan) -> None:
+        conditions = plan.status.get("conditions", ())
+        at = (original.namespace or original.name, key)
+        if self._statuses.get(at) == conditions:
+            return
+        self._statuses[at] = conditions
+        self._resources[key] = replace(original, conditions=parse.CONDITIONS.validate_python(conditions))
+
+
+def _began(before: InferenceAllocationStatus | None, after: InferenceAllocationStatus) -> bool:
+    return after.move is not None and (
+        before is None or before.move is None or before.move.started_at != after.move.started_at
+    )
+
+
+def _record(key: str, status: InferenceAllocationStatus, cluster: Cluster) -> AllocationRecord:
+    namespace, name = key.split("/")
+    moved = cluster.deployments[key].name if status.move is not None else None
+    return AllocationRecord(
+        namespace=namespace,
+        name=name,
+        uid=f"uid-{key}",
+        resource_version="1",
+        service=name,
+        owner_uid=None,
+        finalizers=(),
+        deployment=moved,
+        deleting=False,
+        status=status,
+    )
