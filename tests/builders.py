@@ -31,12 +31,12 @@ from inferscale_operator.snapshot import (
     ServiceState,
     Snapshot,
 )
+from inferscale_operator.twin.deployment import STRATEGY
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NAMESPACE = "prod"
 TOKENS = 100.0
 NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"
-STRATEGY = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
 
 
 def later(seconds: float) -> datetime:
@@ -259,36 +259,3 @@ def after(snapshot: Snapshot, plan: Plan, seconds: float = 30.0, **fields: Any) 
 
 def _conditions(raw: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
     return tuple(Condition.model_validate(each) for each in raw)
-
-
-def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """What a strategic merge patch makes of a Deployment's spec or a part of it.
-
-    The subset that is used: maps merge and null deletes; containers and env merge by name, with `$patch:
-    delete`; other lists are replaced; `$retainKeys` drops the other keys of its map.
-    """
-    result = dict(base)
-    if "$retainKeys" in patch:
-        result = {k: v for k, v in result.items() if k in patch["$retainKeys"]}
-    for key, value in patch.items():
-        if key == "$retainKeys":
-            continue
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            result[key] = merged(result.get(key) or {}, value)
-        elif key in ("containers", "env"):
-            result[key] = _merged_list(result.get(key) or (), value)
-        else:
-            result[key] = value
-    return result
-
-
-def _merged_list(base: Sequence[Mapping[str, Any]], patch: Sequence[Mapping[str, Any]]) -> list[Any]:
-    items = {item["name"]: dict(item) for item in base}
-    for change in patch:
-        if change.get("$patch") == "delete":
-            items.pop(change["name"], None)
-        else:
-            items[change["name"]] = merged(items.get(change["name"], {}), change)
-    return list(items.values())

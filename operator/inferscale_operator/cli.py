@@ -23,6 +23,7 @@ from inferscale_operator.commands.importing import import_
 from inferscale_operator.commands.plan import plan as plan_command
 from inferscale_operator.commands.replay import replay
 from inferscale_operator.commands.settle import settle
+from inferscale_operator.commands.simulate import simulate_command
 from inferscale_operator.commands.snapshot import snapshot
 from inferscale_operator.commands.status import status_command
 from inferscale_operator.commands.top import top
@@ -106,6 +107,7 @@ commands.add_command(status_command)
 commands.add_command(top)
 commands.add_command(completion)
 commands.add_command(plan_command)
+commands.add_command(simulate_command)
 commands.add_command(approve)
 commands.add_command(explain)
 commands.add_command(replay)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import NOW, STRATEGY, later, merged, pod_spec
+from builders import NOW, later, pod_spec
 from deployment_model import START_S, ModelDeployment
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
@@ -20,6 +20,7 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.decide.moves import Advance, advance, begin_roll_back, release
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import DeploymentState, ReplicaSetState
+from inferscale_operator.twin.deployment import STRATEGY, merged
 
 TIMEOUT_S = 100.0
 TEMPLATE = {"nodeSelector": {"gpu": "MI300X", "pool": "m"}}
@@ -103,7 +104,7 @@ class Run:
 
 def settled_on(run: Run, label: str, replicas: int) -> None:
     model = run.model
-    assert [s.template["nodeSelector"]["gpu"] for s in model.sets if s.desired or s.ages] == (
+    assert [s.template["nodeSelector"]["gpu"] for s in model.sets if s.desired or s.pods] == (
         [label] if replicas else []
     )
     assert (model.replicas, model.ready_on(label)) == (replicas, replicas)
@@ -177,11 +178,9 @@ def test_the_new_replicas_that_came_up_are_the_ones_that_stay() -> None:
     done = run(8, 2)
     while done.move is not None and done.move.step is MoveStep.BRING_UP:
         done.tick()
-    first = done.model.sets[1].ages[:2]
-    elapsed = -done.time
+    first = [pod.name for pod in done.model.sets[1].pods[:2]]
     done.to_the_end(most=100)
-    elapsed += done.time + 2 * START_S
-    assert [age + elapsed for age in first] == sorted(done.model.sets[1].ages, reverse=True)
+    assert [pod.name for pod in done.model.sets[1].pods] == first
 
 
 @pytest.mark.parametrize(("old", "new"), [(8, 2), (3, 3), (2, 8), (1, 9)])
@@ -256,7 +255,8 @@ def test_new_replicas_that_are_lost_before_the_hand_over_keep_the_old_ones() -> 
     assert done.move.step is MoveStep.HAND_OVER
     assert done.model.paused
     done.loses = lambda _: False
-    done.model.sets[1].ages = [0, 0]
+    for pod in done.model.sets[1].pods:
+        pod.created_s, pod.ready_s = done.model.now_s, None
     done.tick()
     assert done.model.ready_on("H100") == 8
     assert done.move.step is MoveStep.BRING_UP

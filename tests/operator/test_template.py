@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import AMD, NVIDIA, merged, pod_spec
+from builders import AMD, NVIDIA, pod_spec
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.inference_service import InferenceServiceSpec, Variant
 from inferscale_operator.decide.template import (
@@ -16,6 +16,7 @@ from inferscale_operator.decide.template import (
     template_obstacle,
     template_patch,
 )
+from inferscale_operator.twin.deployment import merged
 
 
 def profile(kind: str, resource: str = NVIDIA, **fields: Any) -> AcceleratorProfileSpec:

@@ -297,7 +297,9 @@ class Cluster:
         self.version += 1
         # Somebody may wait for the room.
         self._unsettled |= {
-            key for key, deployment in self.deployments.items() if any(p.node is None for p in deployment.pods)
+            key
+            for key, deployment in self.deployments.items()
+            if any(p.node is None for p in deployment.pods)
         }
 
     def _lose(self, loss: NodeLoss) -> None:
@@ -313,9 +315,9 @@ class Cluster:
                 self._release(each.pod)
                 self.observer.stopped(each.pod, self.now_s, lost=True)
             for service in self.setting.services:
-                for each in self.deployments[service.key].sets:
-                    for pod in [pod for pod in each.pods if pod.node == name]:
-                        each.pods.remove(pod)
+                for replica_set in self.deployments[service.key].sets:
+                    for pod in [pod for pod in replica_set.pods if pod.node == name]:
+                        replica_set.pods.remove(pod)
                         self._starting.pop(pod, None)
                         self._release(pod)
                         if pod.ready_s is not None:
@@ -361,7 +363,9 @@ def pod_template(
             container["args"] = [f"{batch.arg}={max_batch}"]
     template: dict[str, Any] = {"nodeSelector": dict(profile.node_selector), "containers": [container]}
     if profile.tolerations:
-        template["tolerations"] = [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations]
+        template["tolerations"] = [
+            t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations
+        ]
     return template
 
 

@@ -1,8 +1,8 @@
 """A Deployment as its controllers treat it: the parts of a rollout that matter to moves.
 
-After `sync`, `rolloutRolling`, `scale` and `GetReplicaSetProportion` of the controller manager: a new number
-of replicas is a scaling event that comes before the template and is shared out between the ReplicaSets; a
-rollout stays within surge and unavailability; a paused one starts nothing new.
+After `sync`, `rolloutRolling`, `rolloutRecreate`, `scale` and `GetReplicaSetProportion` of the controller
+manager: a new number of replicas is a scaling event that comes before the template and is shared out between
+the ReplicaSets; a rollout stays within surge and unavailability; a paused one starts nothing new.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ReplicaSet:
 
 @dataclass
 class Deployment:
-    """A Deployment with its ReplicaSets. `patch` changes what is asked for, `sync` is one controller round."""
+    """A Deployment with its ReplicaSets: `patch` changes what is asked for, `sync` is one round."""
 
     namespace: str
     name: str
@@ -62,6 +62,8 @@ class Deployment:
     template: Mapping[str, Any]
     strategy: Mapping[str, Any] = field(default_factory=lambda: STRATEGY)
     paused: bool = False
+    writer: str = ""
+    """Who else wrote to the template."""
     generation: int = 1
     observed: int = 0
     version: int = 1
@@ -88,6 +90,8 @@ class Deployment:
             paused=self.paused,
             strategy=self.strategy,
             pod_spec=self.template,
+            template_hash=str(self.template),
+            template_writer=self.writer,
             replica_sets=tuple(
                 ReplicaSetState(s.name, s.revision, s.desired, len(s.pods), s.ready) for s in self.sets
             ),
@@ -133,6 +137,8 @@ class Deployment:
     @property
     def surge(self) -> int:
         """Pods beyond the replicas that a rollout may make."""
+        if self._recreated:
+            return 0
         return _share(self._rolling["maxSurge"], self.replicas, math.ceil)
 
     @property
@@ -140,6 +146,10 @@ class Deployment:
         """Pods that a rollout may do without."""
         share = _share(self._rolling["maxUnavailable"], self.replicas, math.floor)
         return min(max(share, 0 if self.surge else 1), self.replicas)
+
+    @property
+    def _recreated(self) -> bool:
+        return self.strategy.get("type") == "Recreate"
 
     @property
     def _rolling(self) -> Mapping[str, Any]:
@@ -154,6 +164,11 @@ class Deployment:
         if self.paused or any(s.scaled_for != self.replicas for s in active):
             self._scale(new, active)
             return
+        if self._recreated and any(s is not new and s.pods for s in self.sets):
+            for each in active:
+                if each is not new:
+                    self._resize(each, 0)
+            return
         if new is None:
             new = ReplicaSet(f"{self.name}-{top + 1}", self.template, top + 1)
             self.sets.append(new)
@@ -163,7 +178,7 @@ class Deployment:
             self._resize(new, self.replicas)
         elif new.desired < self.replicas and self._room() > 0:
             self._resize(new, new.desired + min(self._room(), self.replicas - new.desired))
-        else:
+        elif not self._recreated:
             self._shrink_old(new)
 
     def _room(self) -> int:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 import inferscale_queueing as queueing
+from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.resources import SimulatedService
 
@@ -26,6 +31,34 @@ COLUMNS = (
     "vllm:kv_cache_usage_perc",
 )
 """Series of a pod, under the names of vLLM 0.12."""
+
+
+LENGTH_STEP = math.log(1.02)
+
+
+def length_step(tokens: float) -> float:
+    """A mean length, rounded to steps of 2 %, so that what is known of one is kept for all that are near."""
+    return math.exp(round(math.log(tokens) / LENGTH_STEP) * LENGTH_STEP) if tokens > 0 else 0.0
+
+
+def latency_model(
+    performance: PerformanceSchema, inputs: float, outputs: float, count: int = 1
+) -> queueing.LatencyModel:
+    """The curves of a replica at mean lengths, as `count` candidates; without input there is no prefill."""
+
+    def column(value: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.full(count, value)
+
+    if inputs <= 0:
+        return queueing.DecodeOnly(column(performance.alpha), column(performance.beta), column(outputs))
+    return queueing.PrefillDecode(
+        column(performance.alpha),
+        column(performance.beta),
+        column(performance.gamma),
+        column(performance.delta),
+        column(inputs),
+        column(outputs),
+    )
 
 
 def memory_limit(service: SimulatedService, engine: Engine, output_tokens: float) -> int:

@@ -108,7 +108,7 @@ class EventServers:
         performance = service.performances[engine.accelerator]
         counters = _Counters()
         key = (service.resource.namespace or "", pod.name)
-        _, outputs = self._routes[number].traffic.lengths(np.array([now_s]))
+        inputs, outputs = self._routes[number].traffic.lengths(np.array([now_s]))
         server = Server(
             performance.alpha,
             performance.beta,
@@ -116,6 +116,7 @@ class EventServers:
             performance.delta,
             batch_limit(service, engine, float(outputs[0])),
             start_ms=now_s * 1000,
+            decode_only=not inputs.any(),
             recorder=counters,
         )
         replica = _Replica(number, pod, engine, server, counters, self._samples.add(key), key)
@@ -207,7 +208,10 @@ class EventServers:
             self._ledger.windows["arrived"][number, self._ledger.window(now_s)] += end - begin
             columns = (traffic.at_s * 1000, traffic.input_tokens, traffic.output_tokens)
             rows = zip(*(column[begin:end].tolist() for column in columns), strict=True)
-            route.queue.extend(Request(*row, index) for index, row in enumerate(rows, begin))
+            route.queue.extend(
+                Request(at_ms, inputs, outputs, index)
+                for index, (at_ms, inputs, outputs) in enumerate(rows, begin)
+            )
         replicas, queue = route.replicas, route.queue
         if not replicas:
             return

@@ -19,7 +19,14 @@ import inferscale_queueing as queueing
 from inferscale_operator.twin import engines
 from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.deployment import Pod
-from inferscale_operator.twin.engines import COLUMNS, batch_limit, memory_limit
+from inferscale_operator.twin.engines import (
+    COLUMNS,
+    LENGTH_STEP,
+    batch_limit,
+    latency_model,
+    length_step,
+    memory_limit,
+)
 from inferscale_operator.twin.ledger import Ledger
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import Samples
@@ -29,7 +36,6 @@ Floats = NDArray[np.float64]
 
 GRID = np.concatenate([[0.0], np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.995, 18)])
 """Loads that the model is tabulated at, as shares of the largest rate."""
-LENGTH_STEP = math.log(1.02)
 HORIZON_S = 3600.0
 
 MAX_RATE, FULL_ITL, FULL_PREFILL, MEMORY, BATCH = range(5)
@@ -83,6 +89,8 @@ class MeanValueServers:
         self._backlog = np.zeros(count)
         self._in_service = np.zeros(count)
         self._in_queue = np.zeros(count)
+        self._keys = np.full((2, count), np.nan)
+        """Lengths of the tables, in steps."""
         self._now_s = 0.0
         self._stream = np.random.default_rng([seed, 7])
         self._horizon: tuple[float, Floats, Floats, Floats] | None = None
@@ -92,7 +100,7 @@ class MeanValueServers:
         self._itl = np.array([t.itl or np.inf for t in targets])
         self._cov = np.array([traffic.cov for traffic in traffics])
 
-    def started(self, service: SimulatedService, pod: Pod, engine: Engine, now_s: float) -> None:
+    def started(self, service: SimulatedService, pod: Pod, engine: Engine, now_s: float) -> None:  # noqa: ARG002
         """A pod is ready."""
         number = self._index[service.key]
         key = (service.resource.namespace or "", pod.name)
@@ -130,7 +138,11 @@ class MeanValueServers:
 
     def _choose(self, number: int) -> None:
         """Take the profile that most of the ready pods have: during a move they are of two."""
-        found = [engine for n, slot, _, engine in self._pods.values() if slot in self._groups[n].ready and n == number]
+        found = [
+            engine
+            for n, slot, _, engine in self._pods.values()
+            if slot in self._groups[n].ready and n == number
+        ]
         self._groups[number].engine = max(found, key=lambda e: (found.count(e), e.accelerator), default=None)
         self._rows[number] = None
 
@@ -165,7 +177,7 @@ class MeanValueServers:
         self._in_service = replicas * np.where(flowing, figures[IN_SERVICE], batch)
         self._in_queue = np.where(flowing, replicas * figures[IN_QUEUE], 0.0)
         self._in_service = np.where(replicas > 0, self._in_service, 0.0)
-        self._backlog = backlog + np.where(replicas > 0, 0.0, 0.0)
+        self._backlog = backlog
         after = self._backlog + self._in_service + self._in_queue
         finished = np.maximum(before + arrived - after, 0.0)
         # Never more than came: what the steady state would hold more of is not there yet.
@@ -194,7 +206,9 @@ class MeanValueServers:
 
         def beyond(limit: Floats) -> Floats:
             with np.errstate(invalid="ignore"):
-                tail = figures[P_WAIT] * np.exp(-np.where(np.isinf(limit), np.inf, np.maximum(limit, 0.0) * rest))
+                tail = figures[P_WAIT] * np.exp(
+                    -np.where(np.isinf(limit), np.inf, np.maximum(limit, 0.0) * rest)
+                )
             tail = np.where(np.isinf(limit), 0.0, np.where(limit < 0, 1.0, tail))
             return np.where(flowing, tail, wait > limit)
 
@@ -269,7 +283,7 @@ class MeanValueServers:
         step = self._setting.scenario.scrape_interval / 3
         if self._horizon is None or not self._horizon[0] <= at_s < self._horizon[0] + HORIZON_S:
             start = math.floor(at_s / HORIZON_S) * HORIZON_S
-            times = start + step * (np.arange(math.ceil(HORIZON_S / step)) + 0.5)
+            times: Floats = start + step * (np.arange(math.ceil(HORIZON_S / step), dtype=np.float64) + 0.5)
             rates = np.array([traffic.rate(times) for traffic in self._traffics])
             lengths = [traffic.lengths(times) for traffic in self._traffics]
             inputs, outputs = (np.array([pair[i] for pair in lengths]) for i in (0, 1))
@@ -279,12 +293,10 @@ class MeanValueServers:
         return rates[:, column], inputs[:, column], outputs[:, column]
 
     def _current(self, inputs: Floats, outputs: Floats) -> list[_Table]:
-        keys = np.stack([np.rint(np.log(np.maximum(x, 1.0)) / LENGTH_STEP) for x in (inputs, outputs)], axis=1)
-        if not hasattr(self, "_keys") or not np.array_equal(keys, self._keys):
-            changed = (keys != self._keys).any(axis=1) if hasattr(self, "_keys") else np.ones(len(keys), bool)
-            self._keys = keys
-            for number in np.flatnonzero(changed):
-                self._rows[number] = None
+        keys = np.rint(np.log(np.maximum([inputs, outputs], 1.0)) / LENGTH_STEP)
+        for number in np.flatnonzero((keys != self._keys).any(axis=0)).tolist():
+            self._rows[number] = None
+        self._keys = keys
         for number, row in enumerate(self._rows):
             if row is None:
                 self._rows[number] = self._table(number, float(inputs[number]), float(outputs[number]))
@@ -297,27 +309,18 @@ class MeanValueServers:
         tokens = service.scenario.tokens
         performance = service.performances[engine.accelerator]
         batch = batch_limit(service, engine, outputs)
-        inputs, outputs = (
-            math.exp(round(math.log(x) / LENGTH_STEP) * LENGTH_STEP) if x > 0 else 0.0 for x in (inputs, outputs)
-        )
+        inputs, outputs = length_step(inputs), max(length_step(outputs), 1.0)
         key = (performance, batch, inputs, outputs, self._cov[number], tokens)
         if key not in self._tables:
-            latency = queueing.PrefillDecode(
-                performance.alpha,
-                performance.beta,
-                performance.gamma,
-                performance.delta,
-                inputs,
-                max(outputs, 1.0),
-            )
+            latency = latency_model(performance, inputs, outputs, len(GRID))
             rate = batch / float(latency.service_time(batch)[0])
             lengths = {"exponential": 1.0, "deterministic": 0.0}
             spread = 1.0 if tokens is None else lengths.get(tokens.distribution, tokens.cov)
             found = queueing.analyze(
-                latency.take(np.zeros(len(GRID), dtype=np.int64)),
+                latency,
                 batch,
                 GRID * rate,
-                variability=queueing.Variability(self._cov[number], spread),
+                variability=queueing.Variability(self._cov[number : number + 1], np.array([spread])),
             )
             curves = (
                 found.in_service,
@@ -348,4 +351,6 @@ def _interpolated(curves: Floats, load: Floats) -> Floats:
     low, high = GRID[right - 1], GRID[right]
     share = (load - low) / (high - low)
     rows = np.arange(len(load))
-    return (curves[rows, :, right - 1] * (1 - share)[:, None] + curves[rows, :, right] * share[:, None]).T
+    below, above = curves[rows, :, right - 1], curves[rows, :, right]
+    result: Floats = (below * (1 - share)[:, None] + above * share[:, None]).T
+    return result

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from inferscale_operator.twin.cluster import Engine
-from inferscale_operator.twin.engines import batch_limit
+from inferscale_operator.twin.engines import batch_limit, latency_model, length_step
 from inferscale_operator.twin.resources import Setting
-from inferscale_queueing import PrefillDecode, Targets, size
+from inferscale_queueing import Targets, size
 
-LENGTH_STEP = math.log(1.02)
 MS_PER_MINUTE = 60_000.0
 
 
@@ -23,9 +22,7 @@ class Need:
     setting: Setting
     _rates: dict[tuple[int, Engine, int, float, float], float] = field(default_factory=dict)
 
-    def replicas(
-        self, service: int, engine: Engine, rate: float, inputs: float, outputs: float
-    ) -> float:
+    def replicas(self, service: int, engine: Engine, rate: float, inputs: float, outputs: float) -> float:
         """Replicas of one kind that a load needs within the objectives.
 
         Args:
@@ -42,10 +39,7 @@ class Need:
         rate = max(rate, 60 * (tps or 0.0) / outputs)
         if rate <= 0:
             return 0.0
-        inputs, outputs = (
-            math.exp(round(math.log(x) / LENGTH_STEP) * LENGTH_STEP) if x > 0 else 0.0 for x in (inputs, outputs)
-        )
-        outputs = max(outputs, 1.0)
+        inputs, outputs = length_step(inputs), max(length_step(outputs), 1.0)
         described = self.setting.services[service]
         batch = batch_limit(described, engine, outputs)
         key = (service, engine, batch, inputs, outputs)
@@ -58,9 +52,7 @@ class Need:
         described = self.setting.services[service]
         performance, targets = described.performances[engine.accelerator], described.targets
         found = size(
-            PrefillDecode(
-                performance.alpha, performance.beta, performance.gamma, performance.delta, inputs, outputs
-            ),
+            latency_model(performance, inputs, outputs),
             batch,
             Targets(
                 itl=np.array([targets.itl or np.inf]),

@@ -58,7 +58,7 @@ class Static:
 
 @dataclass(frozen=True)
 class HpaSettings:
-    """A HorizontalPodAutoscaler (v2) on the average of one metric of the pods; defaults of Kubernetes 1.33."""
+    """A HorizontalPodAutoscaler (v2) on the average of a metric of the pods; Kubernetes' own defaults."""
 
     metric: str
     target: float
@@ -114,9 +114,7 @@ class Hpa:
         for service in self.setting.services:
             self._scale(service, found, now_s)
 
-    def _scale(
-        self, service: SimulatedService, found: Mapping[tuple[str, str], float], now_s: float
-    ) -> None:
+    def _scale(self, service: SimulatedService, found: Mapping[tuple[str, str], float], now_s: float) -> None:
         deployment = self.cluster.deployments[service.key]
         replicas = deployment.replicas
         if replicas == 0:
@@ -261,7 +259,9 @@ class Clairvoyant:
         self.next_s = until_s
         services = tuple(
             ServiceState(
-                resource=replace(service.resource, spec=service.spec.model_copy(update={"behavior": Behavior()})),
+                resource=replace(
+                    service.resource, spec=service.spec.model_copy(update={"behavior": Behavior()})
+                ),
                 load=self._load(number, now_s, until_s),
                 deployment=self.cluster.deployments[service.key].state(),
             )

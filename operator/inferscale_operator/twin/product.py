@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -54,7 +53,9 @@ class SimulatedPrometheus:
                 if failing:
                     answers[query] = Answer(error=f"Prometheus: query of {query.value}: connection refused")
                     continue
-                value = np.broadcast_to(compile_query(question.expression)(self.samples, time), self.samples.size)
+                value = np.broadcast_to(
+                    compile_query(question.expression)(self.samples, time), self.samples.size
+                )
                 found = np.flatnonzero(np.isfinite(value))
                 keys = self.samples.keys
                 answers[query] = Answer(
@@ -80,6 +81,7 @@ class Product:
     _allocations: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
     _statuses: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     _resources: dict[str, Resource[Any]] = field(default_factory=dict)
+    _saved: float | None = None
 
     def act(self, now_s: float) -> None:
         """Decide, or take the moves further."""
@@ -88,6 +90,7 @@ class Product:
             self._tick_s = now_s + self.policy.tick_seconds
             snapshot = observe(self._world(), moment(now_s), SimulatedPrometheus(self.setting, self.samples))
             plan = decide(snapshot)
+            self._saved = plan.savings.total if plan.savings is not None else self._saved
             if self.recorder is not None:
                 self.recorder.save(snapshot, plan)
             self._apply(plan, now_s, decided=True)
@@ -95,12 +98,13 @@ class Product:
             snapshot = observe(self._world(), moment(now_s), None)
             self._apply(advance(snapshot), now_s, decided=False)
         self._seen = seen
+        self.next_s = self._tick_s
         self.wake(now_s)
 
     def wake(self, now_s: float) -> None:
-        """Say when to act next, now that the cluster may have changed."""
-        soon = now_s + BETWEEN_STEPS_S if self._moving and self.cluster.version != self._seen else math.inf
-        self.next_s = min(self._tick_s, soon)
+        """Go on with the moves soon, now that the cluster may have changed."""
+        if self._moving and self.cluster.version != self._seen:
+            self.next_s = min(self.next_s, now_s + BETWEEN_STEPS_S)
 
     @property
     def _moving(self) -> bool:
@@ -108,14 +112,12 @@ class Product:
 
     def _world(self) -> World:
         setting, cluster = self.setting, self.cluster
-        policies = {
-            ("", POLICY_NAME): CustomRecord(Resource(POLICY_NAME, "uid-policy", 1, self.policy), deleting=False)
-        }
+        policy = Resource(POLICY_NAME, "uid-policy", 1, self.policy)
         return World(
             accelerator_profiles=self._custom("AcceleratorProfile"),
             model_profiles=self._custom("ModelProfile"),
             service_classes=self._custom("ServiceClass"),
-            policies=policies,
+            policies={("", POLICY_NAME): CustomRecord(policy, deleting=False)},
             services={
                 (service.resource.namespace or "", service.resource.name): CustomRecord(
                     self._resources.get(service.key, service.resource), deleting=False
@@ -126,6 +128,7 @@ class Product:
                 tuple(key.split("/")): _record(key, status, cluster)  # type: ignore[misc]
                 for key, status in self._allocations.items()
             },
+            saved=self._saved,
             nodes={("", name): node for name, node in cluster.nodes.items()},
             pods=cluster.records(),
             deployments={
@@ -133,7 +136,9 @@ class Product:
                 for deployment in cluster.deployments.values()
             },
             replica_sets={
-                (deployment.namespace, each.name): ReplicaSetRecord(deployment.namespace, deployment.name, each)
+                (deployment.namespace, each.name): ReplicaSetRecord(
+                    deployment.namespace, deployment.name, each
+                )
                 for deployment in cluster.deployments.values()
                 for each in deployment.state().replica_sets
             },
@@ -168,7 +173,8 @@ class Product:
             )
         for status in plan.statuses:
             found = next(
-                (r for r in self.setting.resources.get(status.ref.kind, ()) if r.name == status.ref.name), None
+                (r for r in self.setting.resources.get(status.ref.kind, ()) if r.name == status.ref.name),
+                None,
             )
             if found is not None:
                 self._keep(f"{status.ref.kind} {found.name}", found, status)

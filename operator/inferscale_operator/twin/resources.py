@@ -82,7 +82,9 @@ class _Reader:
 
     def setting(self) -> Setting:
         scenario, found = self.scenario, self._manifests()
-        accelerators = self._specs("AcceleratorProfile", "accelerators", AcceleratorProfileSpec, found, _filled)
+        accelerators = self._specs(
+            "AcceleratorProfile", "accelerators", AcceleratorProfileSpec, found, _filled
+        )
         models = self._specs(
             "ModelProfile", "models", ModelProfileSpec, found, lambda name, raw: {"modelName": name, **raw}
         )
@@ -100,16 +102,17 @@ class _Reader:
             self._service(number, each, found, accelerators, models, classes)
             for number, each in enumerate(scenario.services)
         ]
-        kinds = {"AcceleratorProfile": accelerators, "ModelProfile": models, "ServiceClass": classes}
+        kinds: Mapping[str, Mapping[str, BaseModel]] = {
+            "AcceleratorProfile": accelerators,
+            "ModelProfile": models,
+            "ServiceClass": classes,
+        }
         return Setting(
             path=self.path,
             scenario=scenario,
             policy=policy,
             accelerators=accelerators,
-            resources={
-                kind: tuple(Resource(name, f"uid-{name}", 1, spec) for name, spec in sorted(specs.items()))
-                for kind, specs in kinds.items()
-            },
+            resources={kind: _resources(specs) for kind, specs in kinds.items()},
             services=tuple(sorted(services, key=lambda each: each.key)),
         )
 
@@ -142,7 +145,9 @@ class _Reader:
             for (each, _, name), raw in found.items()
             if each == kind
         }
-        specs |= {name: self._valid(model, filled(name, raw), f"{field}.{name}") for name, raw in inline.items()}
+        specs |= {
+            name: self._valid(model, filled(name, raw), f"{field}.{name}") for name, raw in inline.items()
+        }
         if not specs:
             raise self._wrong(field, "nothing", f"give at least one {kind}, here or in manifests")
         return specs
@@ -229,6 +234,10 @@ class _Reader:
 
     def _wrong(self, field: str, value: str, remedy: str) -> UsageError:
         return UsageError(f"{self.path}: {field}: {value}: {remedy}")
+
+
+def _resources(specs: Mapping[str, BaseModel]) -> tuple[Resource[Any], ...]:
+    return tuple(Resource(name, f"uid-{name}", 1, spec) for name, spec in sorted(specs.items()))
 
 
 def _filled(_name: str, raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -129,10 +130,11 @@ class TokenSpec(Part):
         return self
 
 
-def _increasing(points: tuple[RatePoint, ...] | tuple[TokenPoint, ...]) -> None:
-    for before, after in zip(points, points[1:], strict=False):
-        if after.at <= before.at:
-            raise ValueError(f"points: at {after.at:g} must come after {before.at:g}")
+def _increasing(points: Sequence[RatePoint | TokenPoint]) -> None:
+    times = [point.at for point in points]
+    for before, after in pairwise(times):
+        if after <= before:
+            raise ValueError(f"points: at {after:g} must come after {before:g}")
 
 
 class Initial(Part):

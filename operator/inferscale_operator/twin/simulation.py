@@ -148,7 +148,9 @@ class _Simulation:
             self._servers = MeanValueServers(setting, self._traffics, self._samples, self._ledger, seed)
         self._cluster = Cluster(setting, self._servers)
         self._need = Need(setting)
-        recorder = Recorder(record, KEEP_RECORDS) if record is not None and choice.name == "inferscale" else None
+        recorder = (
+            Recorder(record, KEEP_RECORDS) if record is not None and choice.name == "inferscale" else None
+        )
         if recorder is not None:
             recorder.prepare()
         self._policy = self._made(choice, optimizer, recorder)
@@ -331,6 +333,8 @@ def _hpa(choice: PolicyChoice, metric: str, target: float) -> HpaSettings:
             raise UsageError(f"--policy {choice.text}: there is no setting {name!r}: known are {known}")
         number = value if isinstance(value, int | float) else math.nan
         if not math.isfinite(number) or number < 0 or (number == 0 and field in ("target", "sync_s")):
-            raise UsageError(f"--policy {choice.text}: {name} {text}: must be a number, and above 0 for target")
+            raise UsageError(
+                f"--policy {choice.text}: {name} {text}: must be a number, and above 0 for target"
+            )
         values[field] = float(number)
     return HpaSettings(metric=metric, **values)  # type: ignore[arg-type]

@@ -164,7 +164,9 @@ def _sample(means: Floats, tokens: TokenSpec, stream: np.random.Generator, *, le
         factor = np.ones(count)
         if tokens.distribution == "lognormal":
             variance = math.log1p(tokens.cov**2)
-            normal = np.concatenate([stream.standard_normal(BLOCK) for _ in range(blocks // BLOCK)] or [factor])
+            normal = np.concatenate(
+                [stream.standard_normal(BLOCK) for _ in range(blocks // BLOCK)] or [factor]
+            )
             factor = np.exp(math.sqrt(variance) * normal[:count] - variance / 2)
         counts = np.rint(means * factor)
     return np.maximum(counts, least).astype(np.int64)
@@ -184,8 +186,8 @@ def _read_trace(path: Path, where: str) -> tuple[Floats, Ints, Ints]:
                 before = rows[-1][0] if rows else 0.0
                 if not (before <= at_s < math.inf and inputs >= 0 and outputs >= 1):
                     raise UsageError(
-                        f"{path}: line {number}: at {at_s:g}, input {inputs}, output {outputs}: times must not "
-                        f"go back, input be at least 0 and output at least 1"
+                        f"{path}: line {number}: at {at_s:g}, input {inputs}, output {outputs}: times must "
+                        "not go back, input be at least 0 and output at least 1"
                     )
                 rows.append((at_s, inputs, outputs))
     except OSError as error:
