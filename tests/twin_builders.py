@@ -10,8 +10,16 @@ import yaml
 from inferscale_operator.twin.resources import Setting, read_scenario
 
 ACCELERATORS = {
-    "h100": {"type": "H100", "cost": 10.0, "power": {"idle": 100, "full": 500, "midPower": 300, "midUtil": 0.5}},
-    "a100": {"type": "A100", "cost": 4.0, "power": {"idle": 50, "full": 300, "midPower": 200, "midUtil": 0.5}},
+    "h100": {
+        "type": "H100",
+        "cost": 10.0,
+        "power": {"idle": 100, "full": 500, "midPower": 300, "midUtil": 0.5},
+    },
+    "a100": {
+        "type": "A100",
+        "cost": 4.0,
+        "power": {"idle": 50, "full": 300, "midPower": 200, "midUtil": 0.5},
+    },
 }
 MODELS = {
     "llama": {

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-from twin_builders import document, service, write
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.twin.resources import read_scenario
+from twin_builders import document, service, write
 
 SCENARIOS = Path(__file__).parents[2] / "docs" / "examples" / "scenarios"
 

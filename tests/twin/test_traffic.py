@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twin_builders import service
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.twin.scenario import ServiceSpec
 from inferscale_operator.twin.traffic import Traffic
+from twin_builders import service
 
 
 def traffic(duration: float = 3600, seed: int = 1, folder: Path = Path(), **fields: object) -> Traffic:

@@ -153,12 +153,11 @@ class Hpa:
         longest = max(hpa.up_window_s, hpa.down_window_s)
         if not scaling.recommendations:
             # What it finds is the first recommendation.
-            scaling.recommendations = [(now_s, replicas)]
-        scaling.recommendations = [
-            (at_s, n) for at_s, n in scaling.recommendations if at_s > now_s - longest
-        ] + [(now_s, desired)]
-        up = min(n for at_s, n in scaling.recommendations if at_s >= now_s - hpa.up_window_s)
-        down = max(n for at_s, n in scaling.recommendations if at_s >= now_s - hpa.down_window_s)
+            scaling.recommendations.append((now_s, replicas))
+        earlier = [(at_s, n) for at_s, n in scaling.recommendations if at_s > now_s - longest]
+        up = min([desired, *(n for at_s, n in earlier if at_s > now_s - hpa.up_window_s)])
+        down = max([desired, *(n for at_s, n in earlier if at_s > now_s - hpa.down_window_s)])
+        scaling.recommendations = [*earlier, (now_s, desired)]
         wanted = max(replicas, up) if up > replicas else min(replicas, down)
         scaling.changes = [(at_s, n) for at_s, n in scaling.changes if at_s > now_s - hpa.policy_s]
         added = sum(n for _, n in scaling.changes if n > 0)

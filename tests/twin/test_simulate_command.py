@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from inferscale_operator.cli import main
+from inferscale_operator.commands.simulate import simulate_command
+from twin_builders import document, service, write
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(simulate_command, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    return write(tmp_path, document(service(), service("code"), duration=300))
+
+
+def test_json_has_the_figures_of_every_policy_and_service(scenario: Path) -> None:
+    result = invoke(
+        scenario, "-o", "json", "--policy", "static", "--policy", "hpa-kv", "--servers", "mean-value"
+    )
+    found = json.loads(result.output)
+    assert [each["policy"] for each in found["policies"]] == ["static", "hpa-kv"]
+    assert found["ratioTo"] == "static"
+    for each in found["policies"]:
+        assert [row["service"] for row in each["services"]] == ["default/chat", "default/code"]
+        assert each["total"]["costRatio"] <= 1.0
+        assert each["total"]["arrived"] == pytest.approx(sum(row["arrived"] for row in each["services"]))
+
+
+def test_the_table_has_the_policies_side_by_side(scenario: Path) -> None:
+    result = invoke(scenario, "--servers", "mean-value")
+    for text in ("static", "inferscale", "SLO windows", "H100 h", "A100 h", "Ratio", "default/code"):
+        assert text in result.output
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "line", "polyline"):
+            self.open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """It closes itself."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(scenario: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    assert invoke(scenario, "--report", report, "--servers", "mean-value").exit_code == 0
+    text = report.read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.addresses == []
+    assert not re.search(r"https?://|@import|url\(", text)
+    for said in (
+        "Load, requests/min",
+        "Replicas",
+        "Inter-token latency",
+        "predicted",
+        "objective",
+        "Cost so far",
+    ):
+        assert said in text
+    assert "least cost" in text
+    assert "nan" not in text.split("<body>")[1].split("</pre>")[1]
+
+
+def test_errors_go_to_stderr_with_status_2(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (
+        [str(tmp_path / "none.yaml")],
+        [str(scenario), "--policy", "vpa"],
+        [str(scenario), "--policy", "static", "--record", str(tmp_path / "r")],
+        [str(scenario), "--policy", "static", "--report", str(tmp_path / "no" / "r.html")],
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(["simulate", *arguments])
+        assert exit_.value.code == 2
+        assert capsys.readouterr().err.startswith("inferscale: ")
