@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench import comparison, simulation, sizing, solver, variability
+from bench import comparison, simulation, sizing, solver, twin, variability
 from bench.figures import Figures
 
 SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
@@ -13,7 +13,8 @@ SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
     "solver": solver.run,
     "comparison": comparison.run,
     "variability": variability.run,
+    "twin": twin.run,
 }
 
-ON_REQUEST = frozenset({"comparison", "variability"})
+ON_REQUEST = frozenset({"comparison", "variability", "twin"})
 """Sections that take many minutes: they run only if they are named."""

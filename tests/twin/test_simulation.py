@@ -167,9 +167,9 @@ def test_capacity_is_never_exceeded(tmp_path: Path) -> None:
         for name, kind in (("a", "premium"), ("b", "standard"), ("c", "standard"))
     ]
     world = setting(tmp_path, *services, duration=600)
-    held = run(world, mode=ServerMode.MEAN_VALUE).ledger.units_s
-    for kind in ("H100", "A100"):
-        assert sum(each.get(kind, 0) for each in held) <= 8 * 600
+    done = run(world, mode=ServerMode.MEAN_VALUE).ledger
+    assert done.types == ["A100", "H100"]
+    assert (done.units_s.sum(axis=0) <= 8 * 600).all()
 
 
 def test_what_is_recorded_can_be_decided_again(tmp_path: Path) -> None:

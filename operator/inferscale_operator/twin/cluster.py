@@ -82,6 +82,8 @@ class Cluster:
     _engines: dict[tuple[str, int], tuple[Mapping[str, Any], Engine]] = field(default_factory=dict)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _readied_s: dict[Pod, float] = field(default_factory=dict)
+    _pending: set[str] = field(default_factory=set)
+    """Services with pods that have no node, perhaps."""
     _lost: dict[NodeLoss, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -219,6 +221,7 @@ class Cluster:
     def _sync(self, service: SimulatedService) -> None:
         deployment = self.deployments[service.key]
         before = [(s.desired, s.revision, len(s.pods)) for s in deployment.sets]
+        self._pending.add(service.key)
         for pod in deployment.sync(self.now_s):
             self._starting.pop(pod, None)
             engine = self.engine(service, pod.template)
@@ -237,24 +240,25 @@ class Cluster:
             self._touch(service.key)
 
     def _schedule(self, *, at_once: bool) -> None:
-        services = sorted(self.setting.services, key=lambda each: each.key)
-        for service in services:
-            for pod in self.deployments[service.key].pods:
-                if pod.node is None:
-                    self._place(service, pod, at_once=at_once)
+        for service in self.setting.services:
+            if service.key in self._pending:
+                pods = [pod for pod in self.deployments[service.key].pods if pod.node is None]
+                placed = [self._place(service, pod, at_once=at_once) for pod in pods]
+                if all(placed):
+                    self._pending.discard(service.key)
 
-    def _place(self, service: SimulatedService, pod: Pod, *, at_once: bool) -> None:
+    def _place(self, service: SimulatedService, pod: Pod, *, at_once: bool) -> bool:
         wanted = pod_requests(pod.template)
         selector = (pod.template.get("nodeSelector") or {}).items()
         fits = [
             name
             for name, node in self.nodes.items()
             if node.usable
-            and selector <= node.labels.items()
             and all(self._free[name].get(resource, 0) >= amount for resource, amount in wanted.items())
+            and selector <= node.labels.items()
         ]
         if not fits:
-            return
+            return False
         # The fullest node that has room, so that large pods find a whole one.
         name = min(fits, key=lambda each: (sum(self._free[each].values()), each))
         for resource, amount in wanted.items():
@@ -263,11 +267,12 @@ class Cluster:
         self.version += 1
         if at_once:
             self._ready(service, pod)
-            return
+            return True
         accelerator = self.engine(service, pod.template).accelerator
         start_up = self.setting.scenario.start_up
         seconds = start_up.by_accelerator.get(accelerator, start_up.seconds)
         self._starting[pod] = (service, self.now_s + max(seconds, CONTROLLER_S))
+        return True
 
     def _ready(self, service: SimulatedService, pod: Pod) -> None:
         engine = self.engine(service, pod.template)
@@ -296,11 +301,7 @@ class Cluster:
         pod.node = None
         self.version += 1
         # Somebody may wait for the room.
-        self._unsettled |= {
-            key
-            for key, deployment in self.deployments.items()
-            if any(p.node is None for p in deployment.pods)
-        }
+        self._unsettled |= self._pending
 
     def _lose(self, loss: NodeLoss) -> None:
         fullest = sorted(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,23 @@ longer than the objective; gaps between tokens and their time (ms)."""
 BINS = np.concatenate([[0.0], np.geomspace(0.1, 1e8, 701), [math.inf]])
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What the services hold at a time.
+
+    Attributes:
+        cost: Per hour, shape (services,).
+        ready: Replicas that serve, shape (services,).
+        asked: Replicas that are asked for, shape (services,).
+        units: Units by type of accelerator, shape (services, types).
+    """
+
+    cost: Floats
+    ready: Floats
+    asked: Floats
+    units: Floats
+
+
 class Ledger:
     """The account of one simulation.
 
@@ -42,7 +59,8 @@ class Ledger:
         ready_s: Replica-seconds that were ready, shape (services, windows).
         asked_s: Replica-seconds that were asked for, shape (services, windows).
         cost: What was held cost, shape (services, windows).
-        units_s: Unit-seconds held by service and type of accelerator.
+        types: Types of accelerators.
+        units_s: Unit-seconds held, shape (services, types).
         energy_j: Joules by service, on profiles whose power is known.
         unfinished: Requests still under way at the end, by service.
         ttft_bins: Counts of times to first token, shape (services, bins); zero where they are not known.
@@ -58,7 +76,8 @@ class Ledger:
         self.ready_s = np.zeros(shape)
         self.asked_s = np.zeros(shape)
         self.cost = np.zeros(shape)
-        self.units_s: list[dict[str, float]] = [defaultdict(float) for _ in setting.services]
+        self.types = sorted({spec.type for spec in setting.accelerators.values()})
+        self.units_s = np.zeros((len(setting.services), len(self.types)))
         self.energy_j = np.zeros(len(setting.services))
         self.unfinished = np.zeros(len(setting.services))
         self.ttft_bins = np.zeros((len(setting.services), len(BINS) - 1))
@@ -97,37 +116,14 @@ class Ledger:
             self.windows[name][service] += np.bincount(where, weights, minlength=self.count)
         self.ttft_bins[service] += np.histogram(ttft, BINS)[0]
 
-    def hold(
-        self,
-        service: int,
-        from_s: float,
-        to_s: float,
-        *,
-        cost: float,
-        ready: int,
-        asked: int,
-        units: Mapping[str, int],
-        watts: float,
-    ) -> None:
-        """Account for what a service held in a while within one window.
-
-        Args:
-            service: Index of the service.
-            from_s: Its beginning.
-            to_s: Its end.
-            cost: Per hour.
-            ready: Replicas that served.
-            asked: Replicas that were asked for.
-            units: Units by type of accelerator.
-            watts: Power drawn.
-        """
+    def hold(self, from_s: float, to_s: float, held: Held, watts: Floats) -> None:
+        """Account for what the services held in a while within one window, drawing so much power."""
         seconds, window = to_s - from_s, self.window(to_s)
-        self.ready_s[service, window] += ready * seconds
-        self.asked_s[service, window] += asked * seconds
-        self.cost[service, window] += cost * seconds / 3600
-        self.energy_j[service] += watts * seconds
-        for kind, number in units.items():
-            self.units_s[service][kind] += number * seconds
+        self.ready_s[:, window] += held.ready * seconds
+        self.asked_s[:, window] += held.asked * seconds
+        self.cost[:, window] += held.cost * seconds / 3600
+        self.energy_j += watts * seconds
+        self.units_s += held.units * seconds
 
     def ttft_quantile(self, service: int, share: float) -> float | None:
         """The TTFT (ms) that a share of the requests does not exceed; None: not known."""

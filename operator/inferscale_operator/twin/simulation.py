@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from inferscale_operator.api.accelerator_profile import PowerSchema
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
 from inferscale_operator.recorder import Recorder
-from inferscale_operator.twin.cluster import START, Cluster, Engine
+from inferscale_operator.twin.cluster import START, Cluster
 from inferscale_operator.twin.deployment import Pod
 from inferscale_operator.twin.engines import COLUMNS
 from inferscale_operator.twin.events import EventServers
 from inferscale_operator.twin.history import History
-from inferscale_operator.twin.ledger import Ledger, cost_per_hour
+from inferscale_operator.twin.ledger import Held, Ledger, cost_per_hour
 from inferscale_operator.twin.meanvalue import MeanValueServers
 from inferscale_operator.twin.need import Need
 from inferscale_operator.twin.policies import Clairvoyant, Hpa, HpaSettings, Policy, Static, Threshold
@@ -158,6 +159,8 @@ class _Simulation:
         self._asked: list[list[tuple[float, int, str]]] = [[] for _ in range(count)]
         self._below_s = [0.0] * count
         self._needed: list[list[float]] = [[] for _ in range(count)]
+        self._noted = -1
+        self._powered: list[tuple[int, Pod, int, PowerSchema]] = []
 
     def _made(
         self, choice: PolicyChoice, optimizer: OptimizerPolicySpec, recorder: Recorder | None
@@ -220,44 +223,41 @@ class _Simulation:
 
     def _hold(self, from_s: float, to_s: float) -> None:
         """Account for what is held from one event to the next."""
-        if to_s <= from_s:
-            return
-        held: dict[str, list[tuple[Pod, Engine]]] = {service.key: [] for service in self._setting.services}
-        for service, pod, engine, _ in self._cluster.pods():
-            if pod.node is not None:
-                held[service.key].append((pod, engine))
-        accelerators = self._setting.accelerators
-        for number, service in enumerate(self._setting.services):
-            cost = watts = 0.0
-            units: dict[str, int] = {}
-            for pod, engine in held[service.key]:
-                profile = accelerators[engine.accelerator]
-                cost += cost_per_hour(self._setting, service, engine.accelerator)
-                units[profile.type] = units.get(profile.type, 0) + engine.units
-                if profile.power is not None:
-                    power, used = profile.power, self._servers.utilization(pod)
-                    points = [0.0, power.mid_util, 1.0], [power.idle, power.mid_power, power.full]
-                    count = service.performances[engine.accelerator].acc_count
-                    watts += count * float(np.interp(used, *points))
-            deployment = self._cluster.deployments[service.key]
-            self._ledger.hold(
-                number,
-                from_s,
-                to_s,
-                cost=cost,
-                ready=sum(s.ready for s in deployment.sets),
-                asked=deployment.replicas,
-                units=units,
-                watts=watts,
-            )
+        if to_s > from_s:
+            watts = np.zeros(len(self._setting.services))
+            for number, pod, count, power in self._powered:
+                used = self._servers.utilization(pod)
+                points = (0.0, power.mid_util, 1.0), (power.idle, power.mid_power, power.full)
+                watts[number] += count * float(np.interp(used, *points))
+            self._ledger.hold(from_s, to_s, self._held, watts)
 
     def _note(self, now_s: float) -> None:
-        """Remember what is asked for, where it changed."""
-        for number, service in enumerate(self._setting.services):
-            deployment, asked = self._cluster.deployments[service.key], self._asked[number]
-            present = (deployment.replicas, self._cluster.engine(service, deployment.template).accelerator)
-            if not asked or asked[-1][1:] != present:
-                asked.append((now_s, *present))
+        """Remember what is held and asked for, when it changed."""
+        cluster, setting = self._cluster, self._setting
+        if cluster.version == self._noted:
+            return
+        self._noted = cluster.version
+        types = {kind: column for column, kind in enumerate(self._ledger.types)}
+        index = {service.key: number for number, service in enumerate(setting.services)}
+        cost, units = np.zeros(len(index)), np.zeros((len(index), len(types)))
+        self._powered = []
+        for service, pod, engine, _ in cluster.pods():
+            if pod.node is None:
+                continue
+            number, profile = index[service.key], setting.accelerators[engine.accelerator]
+            cost[number] += cost_per_hour(setting, service, engine.accelerator)
+            units[number, types[profile.type]] += engine.units
+            if profile.power is not None:
+                count = service.performances[engine.accelerator].acc_count
+                self._powered.append((number, pod, count, profile.power))
+        deployments = [cluster.deployments[service.key] for service in setting.services]
+        ready = [sum(each.ready for each in deployment.sets) for deployment in deployments]
+        asked = [deployment.replicas for deployment in deployments]
+        self._held = Held(cost, np.array(ready, float), np.array(asked, float), units)
+        for service, deployment, changes in zip(setting.services, deployments, self._asked, strict=True):
+            present = (deployment.replicas, cluster.engine(service, deployment.template).accelerator)
+            if not changes or changes[-1][1:] != present:
+                changes.append((now_s, *present))
 
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window

@@ -85,7 +85,11 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
         "late": round(windows["finished"] - windows["good"], 2),
         "lost": round(windows["lost"], 2),
         "unfinished": round(float(ledger.unfinished[number]), 2),
-        "acceleratorHours": {kind: round(s / 3600, 4) for kind, s in sorted(ledger.units_s[number].items())},
+        "acceleratorHours": {
+            kind: round(float(held) / 3600, 4)
+            for kind, held in zip(ledger.types, ledger.units_s[number], strict=True)
+            if held
+        },
         "cost": round(float(ledger.cost[number].sum()), 4),
         "energy": round(float(ledger.energy_j[number]) / JOULES_PER_KWH, 4) if powered else None,
         "replicaChanges": len(pairs) - moved,
