@@ -7,6 +7,7 @@ from typing import Any
 
 from builders import NAMESPACE, pod_spec
 from inferscale_operator.plan import DeploymentPatch
+from inferscale_operator.snapshot import DeploymentState
 from inferscale_operator.twin.deployment import STRATEGY, Deployment
 
 START_S = 20
@@ -15,12 +16,21 @@ START_S = 20
 class ModelDeployment(Deployment):
     """A settled Deployment. `runs` tells how many pods of a template can run."""
 
-    def __init__(self, replicas: int, runs: Callable[[Mapping[str, Any]], int] = lambda _: 1000) -> None:
-        super().__init__(NAMESPACE, "llama", replicas, pod_spec(), STRATEGY)
+    def __init__(
+        self,
+        replicas: int,
+        runs: Callable[[Mapping[str, Any]], int] = lambda _: 1000,
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(NAMESPACE, "llama", replicas, template or pod_spec(), STRATEGY)
         self.runs = runs
         self.now_s = 0.0
         for _ in range(3):
             self.step(START_S)
+
+    def state(self) -> DeploymentState:
+        self._start()
+        return super().state()
 
     def apply(self, patch: DeploymentPatch) -> None:
         self.patch(patch.body)

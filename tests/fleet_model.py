@@ -85,7 +85,7 @@ class ModelFleet:
 
     def pending(self) -> int:
         """Pods without a node."""
-        return sum(len(s.ages) for d in self.deployments.values() for s in d.sets) - sum(self.placed.values())
+        return sum(len(s.pods) for d in self.deployments.values() for s in d.sets) - sum(self.placed.values())
 
     def message(self, name: str) -> str:
         """What the last full decision said of a service."""
@@ -100,7 +100,7 @@ class ModelFleet:
         """The scheduler: who has a node keeps it."""
         self.placed = Counter(
             {
-                (name, each.revision): min(self.placed[name, each.revision], len(each.ages))
+                (name, each.revision): min(self.placed[name, each.revision], len(each.pods))
                 for name, model in self.deployments.items()
                 for each in model.sets
             }
@@ -108,7 +108,7 @@ class ModelFleet:
         for name, model in self.deployments.items():
             for each in model.sets:
                 kind = each.template["nodeSelector"]["gpu"]
-                waiting = len(each.ages) - self.placed[name, each.revision]
+                waiting = len(each.pods) - self.placed[name, each.revision]
                 self.placed[name, each.revision] += min(waiting, self.units.get(kind, 0) - self._used(kind))
 
     def _used(self, kind: str) -> int:
@@ -124,7 +124,7 @@ class ModelFleet:
         for name, model in self.deployments.items():
             for each in model.sets:
                 kind, placed = each.template["nodeSelector"]["gpu"], self.placed[name, each.revision]
-                for i in range(len(each.ages)):
+                for i in range(len(each.pods)):
                     on = kind.lower() if i < placed else None
                     requests = {NVIDIA: 1}
                     pods.append(

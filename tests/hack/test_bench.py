@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import comparison, scalar, simulation, sizing, variability
+from bench import comparison, scalar, simulation, sizing, twin, variability
 from bench.__main__ import main
 from bench.figures import Figures
 from bench.sections import SECTIONS
@@ -94,3 +94,9 @@ def test_a_section_that_does_not_exist_is_refused_with_those_that_do(capsys):
         main(["speed"])
     assert caught.value.code == 2
     assert "there is no section 'speed'; there are sizing" in capsys.readouterr().err
+
+
+def test_the_twin_is_measured_in_both_modes():
+    [speed] = twin.run(hours=0.05, large=2)
+    assert [row[:2] for row in speed.rows[-1:]] == [[2, 0.05 / 24]]
+    assert {row[4] for row in speed.rows} == {"events", "mean-value"}

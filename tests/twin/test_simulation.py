@@ -11,13 +11,14 @@ from inferscale_operator.decide import decide
 from inferscale_operator.errors import UsageError
 from inferscale_operator.plan import dump_plan
 from inferscale_operator.snapshot import load_snapshot
-from inferscale_operator.twin.resources import Setting
+from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import Outcome, ServerMode, parse_policy, simulate
 from inferscale_operator.twin.summary import summary
 from inferscale_operator.twin.traffic import Traffic
 from inferscale_queueing import Server, Trace, replay
 from twin_builders import POLICY, service, setting
 
+SCENARIOS = Path(__file__).parents[2] / "docs" / "examples" / "scenarios"
 BOTH = pytest.mark.parametrize("mode", list(ServerMode))
 STEEP = {
     "points": [{"at": 0, "rate": 300}, {"at": 300, "rate": 300}, {"at": 301, "rate": 3500}],
@@ -218,3 +219,25 @@ def test_time_below_need_is_counted_where_it_is(tmp_path: Path) -> None:
     done = run(world, "static", mode=ServerMode.MEAN_VALUE)
     assert done.below_need_s[0] == 300
     assert np.array(done.needed[0])[:5].tolist() == [1] * 5
+
+
+def test_five_models_sized_by_hand_go_from_91_to_37_accelerators() -> None:
+    world = read_scenario(SCENARIOS / "five-models.yaml")
+    outcomes = [run(world, policy, mode=ServerMode.MEAN_VALUE) for policy in ("static", "inferscale")]
+    before, after = (figures(world, each, ServerMode.MEAN_VALUE)["services"] for each in outcomes)
+    assert [(row["final"]["replicas"], row["final"]["accelerator"]) for row in after] == [
+        (2, "h100"),
+        (2, "h100"),
+        (2, "h100"),
+        (14, "2xh100"),
+        (3, "h100"),
+    ]
+    units = {"h100": 1, "2xh100": 2, "4xh100": 4}
+    held = [
+        sum(r["final"]["replicas"] * units[r["final"]["accelerator"]] for r in rows)
+        for rows in (before, after)
+    ]
+    assert held == [91, 37]
+    # Its objectives are kept: those of the one that was too small since it is large enough.
+    kept = outcomes[1].ledger.all_kept
+    assert all(np.nanmean(kept(number)[15:]) > 0.9 for number in range(5))

@@ -7,9 +7,11 @@ the ReplicaSets; a rollout stays within surge and unavailability; a paused one s
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from inferscale_operator.snapshot import DeploymentState, ReplicaSetState
@@ -90,7 +92,7 @@ class Deployment:
             paused=self.paused,
             strategy=self.strategy,
             pod_spec=self.template,
-            template_hash=str(self.template),
+            template_hash=_hash(self.template),
             template_writer=self.writer,
             replica_sets=tuple(
                 ReplicaSetState(s.name, s.revision, s.desired, len(s.pods), s.ready) for s in self.sets
@@ -271,6 +273,10 @@ def _merged_list(base: Sequence[Mapping[str, Any]], patch: Sequence[Mapping[str,
 
 def _share(value: int | str, of: int, rounded: Callable[[float], int]) -> int:
     return rounded(int(value[:-1]) * of / 100) if isinstance(value, str) else value
+
+
+def _hash(template: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _suffix(number: int) -> str:
