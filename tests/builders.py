@@ -32,6 +32,7 @@ from inferscale_operator.snapshot import (
     Snapshot,
 )
 from inferscale_operator.twin.deployment import STRATEGY
+from inferscale_operator.twin.deployment import merged as merged
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NAMESPACE = "prod"

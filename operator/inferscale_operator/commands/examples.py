@@ -27,6 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "explain": ("inferscale explain prod/chat", "inferscale explain chat -n prod -o json"),
     "approve": ("inferscale approve prod/chat", "inferscale approve prod/chat --digest 1f0c2a9d --yes"),
     "replay": ("inferscale replay records/20260301T120000.000000Z.snapshot.json --diff",),
+    "simulate": (
+        "inferscale simulate docs/examples/scenarios/mixed.yaml --policy static --policy inferscale",
+        "inferscale simulate scenario.yaml --policy hpa-running:target=8 --report report.html",
+    ),
     "snapshot": ("inferscale snapshot records --prometheus-url http://127.0.0.1:9090",),
     "settle": ("inferscale settle --timeout 600",),
     "status": ("inferscale status", "inferscale status -n prod -o json", "kubectl inferscale status"),
