@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench import comparison, simulation, sizing, solver, twin, variability
+from bench import comparison, scale, simulation, sizing, solver, twin, variability
 from bench.figures import Figures
 
 SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
@@ -14,7 +14,8 @@ SECTIONS: dict[str, Callable[[], Sequence[Figures]]] = {
     "comparison": comparison.run,
     "variability": variability.run,
     "twin": twin.run,
+    "operator": scale.run,
 }
 
-ON_REQUEST = frozenset({"comparison", "variability", "twin"})
+ON_REQUEST = frozenset({"comparison", "variability", "twin", "operator"})
 """Sections that take many minutes: they run only if they are named."""

@@ -58,17 +58,8 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
         name, node_file=HERE / "nodes.json", startup_seconds=STARTUP_S, owner_pid=owner_pid, report=say
     )
     say("applying crds/ and the operator's account and role from deploy/base")
-    apply(cluster, *sorted((ROOT / "crds").glob("*.yaml")))
-    base = ROOT / "deploy" / "base"
-    # All but the operator's own Deployment: here it runs as a process, under that account.
-    apply(cluster, *(base / f"{part}.yaml" for part in ("namespace", "serviceaccount")))
-    apply(cluster, *(base / f"{part}.yaml" for part in ("clusterrole", "clusterrolebinding")))
-    apply(cluster, *(base / f"{part}.yaml" for part in ("role", "rolebinding")))
-    kubeconfig = cluster.service_account_kubeconfig(
-        OPERATOR_NAMESPACE, "inferscale", cluster.directory / "operator.kubeconfig"
-    )
+    kubeconfig = install(cluster)
     say("applying accelerators, models, classes, policy, four services and their Deployments")
-    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
     cluster.kubectl("create", "namespace", NAMESPACE)
     apply(cluster, *sorted((HERE / "resources").glob("*.yaml")))
     cluster.kubectl(
@@ -99,6 +90,20 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
         f"--record={cluster.directory / 'snapshots'}",
     )
     return World(cluster, url, kubeconfig, operator_address, started_at)
+
+
+def install(cluster: Cluster) -> Path:
+    """Apply crds/ and the operator's account and role from deploy/base; a kubeconfig of that account."""
+    apply(cluster, *sorted((ROOT / "crds").glob("*.yaml")))
+    base = ROOT / "deploy" / "base"
+    # All but the operator's own Deployment: here it runs as a process, under that account.
+    apply(cluster, *(base / f"{part}.yaml" for part in ("namespace", "serviceaccount")))
+    apply(cluster, *(base / f"{part}.yaml" for part in ("clusterrole", "clusterrolebinding")))
+    apply(cluster, *(base / f"{part}.yaml" for part in ("role", "rolebinding")))
+    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+    return cluster.service_account_kubeconfig(
+        OPERATOR_NAMESPACE, "inferscale", cluster.directory / "operator.kubeconfig"
+    )
 
 
 def apply(cluster: Cluster, *files: Path) -> None:

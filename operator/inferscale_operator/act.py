@@ -1,4 +1,4 @@
-"""Act: carry out a plan, one service after the other; the failure of one never stops the others.
+"""Act: carry out a plan, a few services at a time; the failure of one never stops the others.
 
 The record of a move is written before the Deployment is patched, and ended only after.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from inferscale_operator.api.base import Condition, ConditionStatus
@@ -81,6 +83,8 @@ def act(
     *,
     first: Collection[str] = (),
     deadline: float = math.inf,
+    figures_s: float = math.inf,
+    workers: int = 1,
 ) -> Outcome:
     """Carry out a plan. It blocks.
 
@@ -91,16 +95,32 @@ def act(
         written: By uid, when a status was last written; kept up to date here.
         first: What was left the last time, and is begun with now.
         deadline: When nothing more is begun, by the monotonic clock.
+        figures_s: Seconds for figures alone, after all that matters; what they do not suffice for comes with a
+            later plan, the longest unwritten first.
+        workers: How many services are written at a time; the writes of one are always in order.
     """
     actor = _Actor(client, plan.time, world, written, deadline)
-    works: list[tuple[str, Callable[[], None]]] = [
+    works: list[Work] = [
         *((service.key, partial(actor.serve, service)) for service in plan.services),
         *((f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan)) for orphan in plan.orphans),
         *((status.ref.name, partial(actor.report, status)) for status in plan.statuses),
     ]
-    for key, work in sorted(works, key=lambda item: item[0] not in first):
-        actor.attempt(key, work)
+    pool = ThreadPoolExecutor(workers, "act")
+    try:
+        _each(pool, actor, sorted(works, key=lambda work: work[0] not in first))
+        _each(pool, actor, actor.figures(time.monotonic() + figures_s))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return actor.outcome
+
+
+Work = tuple[str, Callable[[], object]]
+
+
+def _each(pool: ThreadPoolExecutor, actor: _Actor, works: Iterable[Work]) -> None:
+    """Everything, a few at a time; an exception that is no `ApiError` ends it."""
+    for _ in pool.map(lambda work: actor.attempt(*work), works):
+        pass
 
 
 @dataclass
@@ -113,8 +133,19 @@ class _Actor:
     written: dict[str, datetime]
     deadline: float
     outcome: Outcome = field(default_factory=Outcome)
+    waiting: list[tuple[float, str, Callable[[], object]]] = field(default_factory=list)
+    """Writes of figures alone: since when unwritten (s, negative), the service, what to do."""
 
-    def attempt(self, key: str, work: Callable[[], None]) -> None:
+    def figures(self, until: float) -> list[Work]:
+        """What may wait, the longest unwritten first; after `until` (monotonic) it waits for a later plan."""
+
+        def once(work: Callable[[], object]) -> None:
+            if time.monotonic() < until:
+                work()
+
+        return [(key, partial(once, work)) for _, key, work in sorted(self.waiting, key=itemgetter(0, 1))]
+
+    def attempt(self, key: str, work: Callable[[], object]) -> None:
         if self.outcome.stopped or time.monotonic() >= self.deadline:
             self.outcome.left.append(key)
             return
@@ -162,10 +193,18 @@ class _Actor:
         old = self.world.status_of(ref.kind, (ref.namespace or "", ref.name))
         new = writer.merged(old, plan.status)
         # An event is sent since something changed: without the write it would be sent again and again.
-        if writer.needs_write(old, new, math.inf if plan.events else self._age_s(ref.uid)):
-            version = self.world.resource_version_of(ref.kind, (ref.namespace or "", ref.name))
-            self.outcome.answers.append(writer.write_status(self.client, ref, new, version))
-            self.written[ref.uid] = self.time
+        age_s = math.inf if plan.events else self._age_s(ref.uid)
+        if writer.needs_write(old, new, age_s):
+
+            def write() -> None:
+                version = self.world.resource_version_of(ref.kind, (ref.namespace or "", ref.name))
+                self.outcome.answers.append(writer.write_status(self.client, ref, new, version))
+                self.written[ref.uid] = self.time
+
+            if plan.events or writer.matters(old, new):
+                write()
+            else:
+                self.waiting.append((-age_s, ref.name, write))
         for note in plan.events:
             writer.send_event(self.client, ref, note, self.time)
 
@@ -195,13 +234,21 @@ class _Actor:
 
     def _recorded(self, record: AllocationRecord, status: InferenceAllocationStatus) -> AllocationRecord:
         new = writer.allocation_json(status)
-        if not writer.needs_write(record.raw_status, new, self._age_s(record.uid)):
-            self.outcome.held[record.uid] = status
-            return record
-        ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
-        answer = writer.write_status(self.client, ref, new, record.resource_version)
-        self.written[record.uid] = self.time
-        return self._answered(answer)
+        age_s = self._age_s(record.uid)
+
+        def write() -> AllocationRecord:
+            ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
+            answer = writer.write_status(self.client, ref, new, record.resource_version)
+            self.written[record.uid] = self.time
+            self.outcome.held.pop(record.uid, None)
+            return self._answered(answer)
+
+        if writer.matters(record.raw_status, new):
+            return write()
+        self.outcome.held[record.uid] = status
+        if writer.needs_write(record.raw_status, new, age_s):
+            self.waiting.append((-age_s, record.service, write))
+        return record
 
     def _patched(self, key: str, patch: DeploymentPatch | None) -> ApiError | None:
         """Patch a Deployment; an error that a person must put right is returned, others are raised."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from inferscale_operator.act import Outcome, act
 from inferscale_operator.decide import advance, decide
+from inferscale_operator.kube.client import WRITERS
 from inferscale_operator.kube.stores import World
 from inferscale_operator.observe import observe, policy_in_force
 from inferscale_operator.plan import Plan
@@ -27,6 +28,9 @@ BETWEEN_STEPS_S = 1.0
 BEAT_S = 5.0
 ACT_LIMIT_S = 90.0
 """Of a tick; what it leaves is begun with at the next."""
+
+FIGURES_S = 1.0
+"""Of a tick, for writing figures alone, which are written once a minute where there are not too many."""
 
 
 async def run(app: App) -> None:
@@ -116,6 +120,8 @@ def _act(app: App, plan: Plan, world: World) -> Outcome:
         app.written,
         first=frozenset(app.left),
         deadline=time.monotonic() + ACT_LIMIT_S,
+        figures_s=FIGURES_S,
+        workers=WRITERS,
     )
 
 

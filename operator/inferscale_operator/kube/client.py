@@ -29,6 +29,8 @@ TIMEOUT_S = 30.0
 PART_BYTES = 65536
 NO_KUBECONFIG = (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError)
 """What the library raises of a file that is none, beside its own error."""
+WRITERS = 8
+"""Writes that are under way at a time: what one waits for the network the others use."""
 UNREACHABLE = 0
 """Status of an error when no answer came."""
 
@@ -100,6 +102,8 @@ def load_configuration(kubeconfig: Path | None, context: str | None) -> Configur
     configuration.retries = urllib3.Retry(
         total=1, redirect=0, backoff_factor=0.2, raise_on_status=False, respect_retry_after_header=False
     )
+    # The writers, and what reads beside them.
+    configuration.connection_pool_maxsize = WRITERS + 4
     return configuration
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
@@ -61,6 +62,7 @@ FIGURES = frozenset(
 TIMES = frozenset(
     {"lastDecision", "lastTick", "observedAt", "history", "until", "savings", "savedTotal", "seen"}
 )
+_FIGURES_AND_TIMES = FIGURES | TIMES
 
 EVENT_MESSAGE_LIMIT = 1024
 """Bytes of an event's message that the API server takes."""
@@ -77,11 +79,16 @@ def needs_write(old: Mapping[str, Any], new: Mapping[str, Any], age_s: float) ->
         new: The status that it should have.
         age_s: Seconds since it was last written, infinite when not known.
     """
-    if _without(old, FIGURES | TIMES) != _without(new, FIGURES | TIMES):
+    if matters(old, new):
         return True
-    if age_s >= FIGURES_EVERY_S and _without(old, TIMES) != _without(new, TIMES):
+    if age_s >= FIGURES_EVERY_S and not _same(old, new, TIMES):
         return True
     return age_s >= TIMES_EVERY_S and old != new
+
+
+def matters(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether more than figures and times differs, so that the write should not wait for others."""
+    return not _same(old, new, _FIGURES_AND_TIMES)
 
 
 def merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,10 +231,13 @@ def _shortened(message: str) -> str:
     return message.encode()[: EVENT_MESSAGE_LIMIT - 3].decode(errors="ignore") + "…"
 
 
-def _without(value: Any, keys: frozenset[str]) -> Any:
-    """A JSON value without these keys at any depth."""
-    if isinstance(value, Mapping):
-        return {key: _without(item, keys) for key, item in value.items() if key not in keys}
-    if isinstance(value, list | tuple):
-        return [_without(item, keys) for item in value]
-    return value
+def _same(one: Any, other: Any, ignored: frozenset[str]) -> bool:
+    """Whether two JSON values are equal but for these keys at any depth."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(
+            key in ignored or (key in one and key in other and _same(one[key], other[key], ignored))
+            for key in one.keys() | other.keys()
+        )
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other, repeat(ignored)))
+    return bool(one == other)
