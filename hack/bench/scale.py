@@ -30,7 +30,6 @@ from localcluster.process import free_ports
 from localcluster.prometheus import start_prometheus
 
 SERVICES, REPLICAS = 1000, 3
-TICK_S, WINDOW_S, SCRAPE_S = 30, 60, 10.0
 STEADY_S = 300.0
 LIMIT_S = 900.0
 
@@ -46,6 +45,21 @@ def run(services: int = SERVICES, steady_s: float = STEADY_S) -> list[Figures]:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast everything goes.
+
+    Attributes:
+        tick_s: Seconds between two decisions.
+        window_s: Window of rates, s.
+        scrape_s: Seconds between two scrapes.
+    """
+
+    tick_s: int = 30
+    window_s: int = 60
+    scrape_s: float = 10.0
+
+
+@dataclass(frozen=True)
 class World:
     """A cluster with Deployments, their metrics, and all objects but the InferenceServices."""
 
@@ -53,10 +67,11 @@ class World:
     client: Client
     account: Path
     prometheus_url: str
+    pace: Pace
 
 
 @contextmanager
-def world(services: int, tick_s: int = TICK_S, noise: float = 0.02) -> Iterator[World]:
+def world(services: int, pace: Pace | None = None, noise: float = 0.02) -> Iterator[World]:
     """Bring it up; it ends with the context, or with this process."""
     name = f"bench-{os.getpid()}"
     nodes = Path(f"/tmp/{name}.json")  # noqa: S108  gone as soon as it was read
@@ -66,16 +81,16 @@ def world(services: int, tick_s: int = TICK_S, noise: float = 0.02) -> Iterator[
     finally:
         nodes.unlink()
     try:
-        yield fill(cluster, services, tick_s, noise)
+        yield fill(cluster, services, pace or Pace(), noise)
     finally:
         cluster.down()
 
 
-def fill(cluster: Cluster, services: int, tick_s: int, noise: float) -> World:
+def fill(cluster: Cluster, services: int, pace: Pace, noise: float) -> World:
     """Create the Deployments and what the services refer to; returns when Prometheus tells of all pods."""
     account = install(cluster)
     cluster.kubectl("create", "namespace", crowd.NAMESPACE)
-    shared = {"apiVersion": "v1", "kind": "List", "items": crowd.shared(tick_s, WINDOW_S)}
+    shared = {"apiVersion": "v1", "kind": "List", "items": crowd.shared(pace.tick_s, pace.window_s)}
     cluster.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(shared))
     cluster.kubectl(
         *("wait", "serviceaccount/default", f"--namespace={crowd.NAMESPACE}", "--for=create", "--timeout=60s")
@@ -92,11 +107,12 @@ def fill(cluster: Cluster, services: int, tick_s: int, noise: float) -> World:
         *(sys.executable, "-m", "bench.scrape", pods, str(port), str(noise)),
         env={"PYTHONPATH": str(ROOT / "hack")},
     )
-    url = start_prometheus(cluster, targets=[f"127.0.0.1:{port}"], scrape_interval_s=SCRAPE_S)
+    url = start_prometheus(cluster, targets=[f"127.0.0.1:{port}"], scrape_interval_s=pace.scrape_s)
     _say("waiting for Prometheus to have seen a whole window")
-    seen = f"count(count_over_time(vllm:num_requests_running[{2 * WINDOW_S}s]) > {1.2 * WINDOW_S / SCRAPE_S})"
+    scrapes = 1.2 * pace.window_s / pace.scrape_s
+    seen = f"count(count_over_time(vllm:num_requests_running[{2 * pace.window_s}s]) > {scrapes})"
     wait(lambda: _value(url, seen) == services * REPLICAS, "Prometheus to know all pods")
-    return World(cluster, client, account, url)
+    return World(cluster, client, account, url, pace)
 
 
 @contextmanager
@@ -126,9 +142,7 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
         idle_mb = memory(pid, "VmRSS")
         _say(f"creating {services} InferenceServices at once")
         started = time.monotonic()
-        _create(
-            here.client, kinds.INFERENCE_SERVICE, (crowd.service(n, REPLICAS) for n in range(services))
-        )
+        _create(here.client, kinds.INFERENCE_SERVICE, (crowd.service(n, REPLICAS) for n in range(services)))
         created_s = time.monotonic() - started
         slowest = [0.0]
         wait(lambda: _told(url, slowest) >= services, "all services to be decided")
@@ -154,10 +168,7 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
             ("ticks measured", int(count), ""),
             ("steady tick, median s", statistics.median(rows) if rows else None, "≤ 3"),
             ("steady tick, longest s", max(rows, default=None), ""),
-            *(
-                (f"{phase}, mean s", mean("inferscale_phase_seconds", phase=phase), "")
-                for phase in _PHASES
-            ),
+            *((f"{phase}, mean s", mean("inferscale_phase_seconds", phase=phase), "") for phase in _PHASES),
             ("Prometheus, mean s", mean("inferscale_prometheus_ask_seconds"), ""),
             ("queries of Prometheus a tick", queries / count, ""),
             *(
@@ -168,7 +179,11 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
             ("resident, MiB", memory(pid, "VmRSS"), "≤ 300"),
             ("resident at most, MiB", memory(pid, "VmHWM"), ""),
         ]
-    note = f"Ticks every {TICK_S} s, a window of {WINDOW_S} s, scrapes every {SCRAPE_S:g} s, all on one machine."
+    pace = here.pace
+    note = (
+        f"Ticks every {pace.tick_s} s, a window of {pace.window_s} s, scrapes every {pace.scrape_s:g} s,"
+        " all on one machine."
+    )
     return Figures("Operator at scale", ("measured", "value", "limit"), figures, note)
 
 

@@ -95,8 +95,8 @@ def act(
         written: By uid, when a status was last written; kept up to date here.
         first: What was left the last time, and is begun with now.
         deadline: When nothing more is begun, by the monotonic clock.
-        figures_s: Seconds for figures alone, after all that matters; what they do not suffice for comes with a
-            later plan, the longest unwritten first.
+        figures_s: Seconds for figures alone, after all that matters; what they do not suffice for comes with
+            a later plan, the longest unwritten first.
         workers: How many services are written at a time; the writes of one are always in order.
     """
     actor = _Actor(client, plan.time, world, written, deadline)
