@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -351,20 +351,19 @@ def _donors(
     """Who gives way, and whether for somebody who is short of what its objectives need."""
     donors: dict[str, bool] = {}
     given = Counter(coming_free)
+    able: dict[str, deque[tuple[Intent, int]]] = {}
+    for other in sorted(ordered, key=lambda i: (-i.subject.priority, i.subject.key)):
+        kind = other.subject.kind(other.subject.accelerator)
+        if (spare := _spare(other, kind)) > 0:
+            able.setdefault(kind, deque()).append((other, spare))
     for intent in ordered:
         units = granted[intent.subject.key].lacking
         kind = intent.subject.kind(intent.stabilized.accelerator)
-        for other in sorted(ordered, key=lambda i: (-i.subject.priority, i.subject.key)):
-            if given[kind] >= units:
-                break
-            spare = _spare(other, kind)
-            if (
-                other.subject.priority > intent.subject.priority
-                and spare > 0
-                and other.subject.key not in donors
-            ):
-                donors[other.subject.key] = intent.needy
-                given[kind] += spare
+        others = able.get(kind, ())
+        while others and given[kind] < units and others[0][0].subject.priority > intent.subject.priority:
+            other, spare = others.popleft()
+            donors[other.subject.key] = intent.needy
+            given[kind] += spare
         given[kind] -= min(units, given[kind])
     return donors
 
