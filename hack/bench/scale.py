@@ -168,6 +168,8 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
             ("ticks measured", int(count), ""),
             ("steady tick, median s", statistics.median(rows) if rows else None, "≤ 3"),
             ("steady tick, longest s", max(rows, default=None), ""),
+            ("processor a tick, core s", _spent(begin, end) / count, ""),
+            ("cores of this machine, load", f"{os.cpu_count()}, {os.getloadavg()[0]:.1f}", ""),
             *((f"{phase}, mean s", mean("inferscale_phase_seconds", phase=phase), "") for phase in _PHASES),
             ("Prometheus, mean s", mean("inferscale_prometheus_ask_seconds"), ""),
             ("queries of Prometheus a tick", queries / count, ""),
@@ -230,6 +232,10 @@ def writes(begin: Samples, end: Samples) -> dict[str, int]:
         if number:
             found[kind] = int(number)
     return found
+
+
+def _spent(begin: Samples, end: Samples) -> float:
+    return total(end, "process_cpu_seconds_total") - total(begin, "process_cpu_seconds_total")
 
 
 def ticks(url: str) -> float:

@@ -274,11 +274,14 @@ async def fill(app: App) -> None:
         UsageError: the custom resources are not installed, or the account may not read something.
     """
     for kind in WATCHED:
-        trouble = ""
+        trouble = token = ""
         while not app.stores.by_kind[kind].complete:
             try:
-                app.stores.by_kind[kind].seed(await asyncio.to_thread(app.client.list_all, kind))
+                page = await asyncio.to_thread(app.client.page, kind, token)
+                app.stores.by_kind[kind].seed(page)
+                token = page["metadata"].get("continue", "")
             except ApiError as error:
+                token = ""
                 _explain(kind, error)
                 if error.message != trouble:
                     trouble = error.message

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kopf
 from kubernetes.client.configuration import Configuration
 
+from inferscale_operator.kube.client import PAGE
 from inferscale_operator.kube.kinds import WATCHED, Kind
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = REQUEST_TIMEOUT_S
     settings.networking.connect_timeout = CONNECT_TIMEOUT_S
     settings.watching.connect_timeout = CONNECT_TIMEOUT_S
+    settings.watching.chunk_size = PAGE
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_S
     return settings
 

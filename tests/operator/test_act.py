@@ -356,3 +356,37 @@ def test_an_orphan_that_is_still_moving_is_recorded_first() -> None:
     moving = objects.allocation(status={"reason": "Moving", "move": objects.move("Trim")}, **MARKED)
     carry_out(server, orphans=(orphan(release=False),), present=(moving,))
     assert server.said == ["patch InferenceAllocation/status", "patch Deployment"]
+
+
+def test_figures_wait_for_a_later_plan_when_there_is_no_time_for_them() -> None:
+    known = DONE.model_dump(mode="json", by_alias=True, exclude_none=True)
+    status = DONE.model_copy(update={"message": "another figure"})
+    for figures_s, written in ((60.0, True), (0.0, False)):
+        server = Server()
+        present = objects.allocation(status={**known, "message": "a figure"})
+        outcome = carry_out(server, service_plan(allocation=status), present=(present,), figures_s=figures_s)
+        assert ("patch InferenceAllocation/status" in server.said) == written
+        assert (outcome.held == {}) == written
+
+
+def test_what_matters_is_written_whether_or_not_there_is_time_for_figures() -> None:
+    server = Server()
+    present = objects.allocation(status={"reason": "Served"})
+    carry_out(server, service_plan(allocation=DONE), present=(present,), figures_s=0.0)
+    assert "patch InferenceAllocation/status" in server.said
+
+
+def test_services_that_are_written_at_a_time_are_all_written_each_in_its_order() -> None:
+    one_by_one, at_a_time = Server(), Server()
+    names = [f"chat-{number:02}" for number in range(30)]
+    for server, workers in ((one_by_one, 1), (at_a_time, 8)):
+        services = (service_plan(name, allocation=DONE, patch=patch(name)) for name in names)
+        outcome = carry_out(server, *services, workers=workers)
+        assert outcome.failures == outcome.left == []
+    for name in names:
+        told, also = (
+            [request for request, about, _ in server.requests if about.startswith(name)]
+            for server in (one_by_one, at_a_time)
+        )
+        assert "patch Deployment" in told
+        assert told == also

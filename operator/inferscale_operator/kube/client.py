@@ -29,6 +29,8 @@ TIMEOUT_S = 30.0
 PART_BYTES = 65536
 NO_KUBECONFIG = (yaml.YAMLError, OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError)
 """What the library raises of a file that is none, beside its own error."""
+PAGE = 250
+"""Objects of a page: memory that was once used for a long listing is not given back."""
 WRITERS = 8
 """Writes that are under way at a time: what one waits for the network the others use."""
 UNREACHABLE = 0
@@ -149,6 +151,19 @@ class Client:
         return self._request(
             "list", kind.name, kind.path(namespace), {"resourceVersion": "0"}, {"Accept": accept}
         )
+
+    def page(self, kind: Kind, token: str = "") -> dict[str, Any]:
+        """A page of the objects of a kind in the cluster, for what need not hold all of them at a time.
+
+        Args:
+            kind: Kind of the objects.
+            token: `metadata.continue` of the page before, which the last one does not have.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
+        return self._request("list", kind.name, kind.path(), query, {})
 
     def version(self) -> str:
         """The version of Kubernetes: the least that a reachable API server answers.

@@ -65,10 +65,10 @@ class Store(Generic[Value]):
         """Whether the first listing is in."""
 
     def seed(self, listing: Raw) -> None:
-        """Take in the first listing."""
+        """Take in the first listing, or a page of it; the last one makes it complete."""
         for item in listing.get("items") or ():
             self.apply(None, item)
-        self.complete = True
+        self.complete = not (listing.get("metadata") or {}).get("continue")
 
     def apply(self, event: str | None, raw: Raw) -> Change[Value]:
         """Take in an event (`ADDED`, `MODIFIED`, `DELETED`, None for a listing) and tell what changed."""

@@ -253,6 +253,9 @@ def _vector(result: Any, labels: tuple[str, str]) -> dict[SampleKey, float]:
 
 def _warning(response: requests.Response) -> str:
     """What tells that a federated backend left something out: warnings, or the flag of VictoriaMetrics."""
+    if b'"warnings"' not in response.content and b'"isPartial"' not in response.content:
+        # The client has parsed it already, and it is long.
+        return ""
     body = response.json()
     if warnings := body.get("warnings"):
         return _short("; ".join(map(str, warnings)))
