@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import kopf
 from kubernetes.client.configuration import Configuration
 
-from inferscale_operator import handlers, leadership, tick
+from inferscale_operator import leadership, tick, watching
 from inferscale_operator.act import Outcome
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.endpoint import Answer as HttpAnswer
@@ -24,13 +23,14 @@ from inferscale_operator.kube.client import ApiError, Client, load_configuration
 from inferscale_operator.kube.kinds import (
     DEPLOYMENT,
     INFERENCE_ALLOCATION,
+    NAMESPACE,
     NODE,
     OPTIMIZER_POLICY,
-    WATCHED,
     Kind,
 )
 from inferscale_operator.kube.lease import Elector
 from inferscale_operator.kube.parse import CustomRecord
+from inferscale_operator.kube.scope import Scope
 from inferscale_operator.kube.stores import Change, Raw, Stores, World
 from inferscale_operator.logs import Decided, changes, decided
 from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
@@ -42,10 +42,6 @@ from inferscale_operator.telemetry.instruments import CONTENT_TYPE, CountedMetri
 
 logger = logging.getLogger(__name__)
 
-RECONCILE_EVERY_S = 300.0
-SETTLE_S = 5.0
-"""A listing that a watch started over from is given this long to arrive."""
-RETRY_S = 1.0
 CONTACT_EVERY_S = 5.0
 CONTACT_LIMIT_S = 5.0
 """For the API server to answer that it is there."""
@@ -64,7 +60,7 @@ class App:
     """None: this is the only replica."""
     health: Health = field(default_factory=Health)
     telemetry: Telemetry = field(default_factory=Telemetry)
-    stores: Stores = field(default_factory=Stores)
+    stores: Stores = field(init=False)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """The world is not what the last tick saw."""
     specs_changed: bool = False
@@ -85,6 +81,7 @@ class App:
     """This replica acts."""
 
     def __post_init__(self) -> None:
+        self.stores = Stores(scope(self.settings))
         self.metrics = CountedMetrics(self.prometheus, self.telemetry)
         if self.elector is None:
             self.lead(True)
@@ -106,6 +103,7 @@ class App:
             return
         self.specs_changed |= (
             kind.custom
+            or kind is NAMESPACE
             or (kind is NODE and _has_accelerators(change))
             or (kind is DEPLOYMENT and self._awaited(raw, change))
         )
@@ -171,6 +169,11 @@ class App:
         self.written = {uid: when for uid, when in self.written.items() if uid in known}
 
 
+def scope(settings: Settings) -> Scope:
+    """What of the cluster these settings let the operator read."""
+    return Scope(settings.namespaces, settings.namespace_label or "", settings.read_pods)
+
+
 def make_app(settings: Settings) -> App:
     """All that the operator needs, from its settings.
 
@@ -182,6 +185,9 @@ def make_app(settings: Settings) -> App:
             settings.prometheus_url,
             token_file=settings.prometheus_token_file,
             ca_file=settings.prometheus_ca_file,
+            server_name=settings.prometheus_server_name,
+            certificate_file=settings.prometheus_certificate_file,
+            key_file=settings.prometheus_key_file,
             headers=settings.prometheus_headers,
             timeout_seconds=settings.prometheus_timeout_seconds,
         )
@@ -209,30 +215,20 @@ def make_app(settings: Settings) -> App:
 
 
 async def serve(app: App, stop: asyncio.Event | None = None) -> None:
-    """Run until SIGTERM or `stop`; a bug in any task ends it with an exception.
-
-    Raises:
-        UsageError: the custom resources are not installed, or the account may not read something.
-    """
+    """Run until SIGTERM or `stop`; a bug in any task ends it with an exception."""
     try:
         with _endpoint(app):
-            await fill(app)
+            await watching.fill(app)
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
                         group.create_task(tick.run(app), name="tick"),
-                        group.create_task(reconcile(app), name="reconcile"),
+                        group.create_task(watching.reconcile(app), name="reconcile"),
                         group.create_task(contact(app), name="contact"),
+                        group.create_task(watching.review(app), name="review"),
                         group.create_task(leadership.elect(app), name="elect"),
                     ]
-                    await kopf.operator(
-                        registry=handlers.make_registry(app),
-                        settings=handlers.make_settings(),
-                        memo=app,
-                        clusterwide=True,
-                        standalone=True,
-                        stop_flag=stop,
-                    )
+                    await watching.watch(app, stop or asyncio.Event())
                     for task in tasks:
                         task.cancel()
             finally:
@@ -267,58 +263,6 @@ def _endpoint(app: App) -> AbstractContextManager[object]:
     )
 
 
-async def fill(app: App) -> None:
-    """Fill the stores from one listing of each kind; an API server that does not answer is waited for.
-
-    Raises:
-        UsageError: the custom resources are not installed, or the account may not read something.
-    """
-    for kind in WATCHED:
-        trouble = token = ""
-        while not app.stores.by_kind[kind].complete:
-            try:
-                page = await asyncio.to_thread(app.client.page, kind, token)
-                app.stores.by_kind[kind].seed(page)
-                token = page["metadata"].get("continue", "")
-            except ApiError as error:
-                token = ""
-                _explain(kind, error)
-                if error.message != trouble:
-                    trouble = error.message
-                    logger.warning("%s cannot be listed yet, tried again: %s", kind.plural, trouble)
-                app.health.beat()
-                await asyncio.sleep(RETRY_S)
-    app.health.filled = True
-    world = app.copy_world()
-    logger.info(
-        "%d services, %d nodes with accelerators, %d pods",
-        len(world.services),
-        sum(any(node.allocatable.values()) for node in world.nodes.values()),
-        len(world.pods),
-    )
-
-
-async def reconcile(app: App) -> None:
-    """Drop what no watch told the deletion of: soon after a watch started over, and every few minutes."""
-    due = time.monotonic() + RECONCILE_EVERY_S
-    while True:
-        await asyncio.sleep(SETTLE_S)
-        if time.monotonic() >= due:
-            app.relisted.update(WATCHED)
-            due = time.monotonic() + RECONCILE_EVERY_S
-        for kind in sorted(app.relisted, key=lambda kind: kind.plural):
-            app.relisted.discard(kind)
-            try:
-                listing = await asyncio.to_thread(app.client.list_all, kind, metadata_only=True)
-            except ApiError as error:
-                logger.warning("%s cannot be listed to be compared: %s", kind.plural, error.message)
-                continue
-            gone = app.stores.by_kind[kind].reconcile(listing)
-            if gone:
-                logger.info("%d %s went away unnoticed", len(gone), kind.plural)
-                app.changed.set()
-
-
 def _has_accelerators(change: Change[NodeState]) -> bool:
     """Whether a node that came, went or changed has accelerators, or had."""
     return any(any(node.allocatable.values()) for node in (change.before, change.after) if node is not None)
@@ -338,16 +282,3 @@ def _of_a_person(kind: Kind, change: Change[Any]) -> bool:
         after.resource.generation,
         after.deleting,
     )
-
-
-def _explain(kind: Kind, error: ApiError) -> None:
-    if error.status == 404 and kind.custom:
-        raise UsageError(
-            f"The API server does not know {kind.plural}.{kind.group}: install the custom resources first: "
-            "kubectl apply --server-side -f crds/"
-        ) from error
-    if error.status in (401, 403):
-        raise UsageError(
-            f"The API server does not let us list {kind.plural}: {error.message}. "
-            "The role in deploy/base/clusterrole.yaml has what is needed."
-        ) from error

@@ -53,6 +53,11 @@ def _option(name: str, help_text: str, metavar: str) -> Callable[[Command], Comm
 @_option("--prometheus-url", "Base address of Prometheus, with a path where it has one.", metavar="URL")
 @_option("--prometheus-token-file", "File with a bearer token, read again for every query.", metavar="FILE")
 @_option("--prometheus-ca-file", "PEM file with the authorities of its certificate.", metavar="FILE")
+@_option("--prometheus-server-name", "Name in its certificate [the host of its address].", metavar="NAME")
+@_option(
+    "--prometheus-certificate-file", "PEM file with a client certificate, which may rotate.", metavar="FILE"
+)
+@_option("--prometheus-key-file", "PEM file with its key.", metavar="FILE")
 @click.option(
     "--prometheus-header",
     "prometheus_headers",
@@ -63,6 +68,23 @@ def _option(name: str, help_text: str, metavar: str) -> Callable[[Command], Comm
     help="Header sent with every query; may be given several times.",
 )
 @_option("--prometheus-timeout-seconds", "Time for all queries of one tick together [10].", metavar="SECONDS")
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    envvar=f"{ENV_PREFIX}_NAMESPACES",
+    show_envvar=True,
+    metavar="NAME",
+    help="Serve this namespace only; may be given several times [all].",
+)
+@_option("--namespace-label", "Label that a namespace must carry to be touched [none].", metavar="KEY=VALUE")
+@click.option(
+    "--read-pods/--no-read-pods",
+    default=None,
+    envvar=f"{ENV_PREFIX}_READ_PODS",
+    show_envvar=True,
+    help="Read the pods of the whole cluster, to count what others hold of the accelerators [yes].",
+)
 @_option("--kubeconfig", "Kubeconfig file; none: the account of the pod that it runs in.", metavar="FILE")
 @_option("--context", "Context of the kubeconfig; none: its current one.", metavar="NAME")
 @_option(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import kopf
 from kubernetes.client.configuration import Configuration
 
 from inferscale_operator.kube.client import PAGE
-from inferscale_operator.kube.kinds import WATCHED, Kind
+from inferscale_operator.kube.kinds import Kind
 
 if TYPE_CHECKING:
     from inferscale_operator.application import App
@@ -21,10 +21,10 @@ INACTIVITY_TIMEOUT_S = 70.0
 CONNECT_TIMEOUT_S = 10.0
 
 
-def make_registry(app: App) -> kopf.OperatorRegistry:
-    """The handlers of one operator: plain events, since anything else writes to the objects of people."""
+def make_registry(app: App, watched: Iterable[Kind]) -> kopf.OperatorRegistry:
+    """The handlers of some kinds: plain events, since anything else writes to the objects of people."""
     registry = kopf.OperatorRegistry()
-    for kind in WATCHED:
+    for kind in watched:
         kopf.on.event(
             group=kind.group, version=kind.version, plural=kind.plural, id=kind.plural, registry=registry
         )(_watcher(app, kind))

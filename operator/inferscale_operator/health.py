@@ -37,6 +37,10 @@ class Health:
     """Time within which that must happen again."""
     filled: bool = False
     """Whether the first listing of every kind is in."""
+    obstacle: str = ""
+    """Why a kind cannot be listed, and what to do about it; empty: nothing stands in the way."""
+    lacking: str = ""
+    """What the account should be allowed and is not; empty: nothing, or it is not known yet."""
     role: Role = Role.STANDBY
     api_error: str = NOT_ASKED
     """Empty: the API server answered when it was last asked."""
@@ -74,7 +78,8 @@ def ready(health: Health) -> Verdict:
         health.filled and not health.api_error,
         {
             "role": health.role.value,
-            "stores": "filled" if health.filled else "being filled",
+            "stores": "filled" if health.filled else health.obstacle or "being filled",
+            "permissions": f"missing: {health.lacking}" if health.lacking else "none missing",
             "apiServer": health.api_error or "reachable",
             "prometheus": health.prometheus_error or "reachable",
         },

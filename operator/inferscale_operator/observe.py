@@ -114,11 +114,12 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
             allocations.get(key),
             joined.deployments.get(targets[key]) if key in targets else None,
             observed.get(key, NO_DEPLOYMENT),
+            _lacks_label(world, key[0]),
         )
         for key, record in services.items()
     )
     orphans = tuple(
-        _orphan(record, record.status, joined)
+        _orphan(record, record.status, joined, _lacks_label(world, record.namespace))
         for key, record in sorted(world.allocations.items())
         if key not in allocations and record.status is not None and record.status.move is not None
     )
@@ -136,6 +137,7 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         orphans=orphans,
         nodes=_nodes(world),
         saved=_saved(world),
+        all_pods=world.scope.all_pods,
         pods=tuple(
             pod.state
             for _, pod in sorted(world.pods.items())
@@ -264,6 +266,7 @@ def _service(
     allocation: AllocationRecord | None,
     deployment: DeploymentState | None,
     load: ObservedLoad,
+    lacks_label: str,
 ) -> ServiceState:
     if deployment is not None:
         names = _named_variables(record.resource.spec)
@@ -276,14 +279,22 @@ def _service(
         deployment=deployment,
         allocation=allocation.status if allocation is not None else None,
         approved=allocation.approved if allocation is not None else "",
+        lacks_label=lacks_label,
     )
 
 
-def _orphan(record: AllocationRecord, status: InferenceAllocationStatus, joined: _Joined) -> OrphanState:
+def _lacks_label(world: World, namespace: str) -> str:
+    """The label that a namespace must carry before anything in it is changed, if it does not."""
+    return world.scope.lacks_label(world.namespaces.get(("", namespace)))
+
+
+def _orphan(
+    record: AllocationRecord, status: InferenceAllocationStatus, joined: _Joined, lacks_label: str
+) -> OrphanState:
     deployment = joined.deployments.get((record.namespace, record.deployment or ""))
     if deployment is not None:
         deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, _moved_variables(status)))
-    return OrphanState(record.namespace, record.name, status, deployment)
+    return OrphanState(record.namespace, record.name, status, deployment, lacks_label)
 
 
 def _moves(record: AllocationRecord) -> bool:

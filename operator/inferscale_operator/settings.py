@@ -17,6 +17,8 @@ OFF = "0"
 """Address that serves nothing."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 DEFAULT_NAMESPACE = "inferscale-system"
+DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+LABEL = r"([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9][-A-Za-z0-9_.]*=([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 DNS_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 
 
@@ -46,10 +48,22 @@ class Settings(BaseModel):
     """File with a bearer token for Prometheus, read again for every query."""
     prometheus_ca_file: Path | None = None
     """PEM file with the authorities that Prometheus' certificate is checked against."""
+    prometheus_server_name: str | None = None
+    """Name in Prometheus' certificate; None: the host of its address."""
+    prometheus_certificate_file: Path | None = None
+    """PEM file with the client certificate that is shown to Prometheus, read again at every tick."""
+    prometheus_key_file: Path | None = None
+    """PEM file with its key; None: it is in the certificate's file."""
     prometheus_headers: Mapping[str, str] = {}
     """Headers sent with every query, such as `X-Scope-OrgID`."""
     prometheus_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
     """Time for all queries of one tick together."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose services are served, and of which nothing else is read; empty: all."""
+    namespace_label: str | None = None
+    """Label (`key=value`) that a namespace must carry before a Deployment in it is touched; None: none."""
+    read_pods: bool = True
+    """Whether the pods of the whole cluster are read, to count what others hold of the accelerators."""
     kubeconfig: Path | None = None
     """Kubeconfig file; None: the account of the pod that it runs in."""
     context: str | None = None
@@ -76,6 +90,41 @@ class Settings(BaseModel):
     """How log lines look."""
     log_level: LogLevel = LogLevel.INFO
     """The least that is logged."""
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        names = value.split() if isinstance(value, str) else tuple(value)
+        wrong = [name for name in names if not re.fullmatch(DNS_LABEL, name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no name of a namespace: small letters, digits and -")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("namespace_label")
+    @classmethod
+    def _label(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if not re.fullmatch(LABEL, value):
+            raise ValueError("give a label and its value, such as inferscale.dev/managed=true")
+        return value
+
+    @field_validator("read_pods")
+    @classmethod
+    def _some_pods(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value and not info.data.get("namespaces"):
+            raise ValueError(
+                "without --namespace no pod at all would be read, and the load of no service known:"
+                " give --namespace, or leave it out"
+            )
+        return value
+
+    @field_validator("prometheus_key_file")
+    @classmethod
+    def _with_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("prometheus_certificate_file") is None:
+            raise ValueError("give --prometheus-certificate-file as well")
+        return value
 
     @field_validator("lease_namespace", "lease_name")
     @classmethod
@@ -146,7 +195,9 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
 def _told(item: Mapping[str, Any]) -> str:
     name = str(item["loc"][0])
-    option = "--" + name.replace("_", "-").replace("headers", "header")
+    option = "--" + {"prometheus_headers": "prometheus_header", "namespaces": "namespace"}.get(
+        name, name
+    ).replace("_", "-")
     variable = f"{ENV_PREFIX}_{name.upper()}"
     if item["type"] == "missing":
         return f"{option} (or {variable}) is missing: {_remedy(name)}"

@@ -216,6 +216,8 @@ class ServiceState:
     """What was recorded at earlier ticks."""
     approved: str = ""
     """Digest of the plan that somebody approves; empty: none."""
+    lacks_label: str = ""
+    """Label (`key=value`) without which nothing in its namespace may be changed; empty: none lacks."""
 
     @property
     def key(self) -> str:
@@ -231,6 +233,8 @@ class OrphanState:
     name: str
     allocation: InferenceAllocationStatus
     deployment: DeploymentState | None
+    lacks_label: str = ""
+    """Label without which nothing in its namespace may be changed; empty: none lacks."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,8 @@ class Snapshot:
     orphans: tuple[OrphanState, ...] = ()
     nodes: tuple[NodeState, ...] = ()
     pods: tuple[PodState, ...] = ()
+    all_pods: bool = True
+    """Whether the pods of the whole cluster were read; else only those in the namespaces of the services."""
     saved: float | None = None
     """What was saved up to the last tick, all services together; None: not known."""
 

@@ -17,7 +17,7 @@ import pytest
 
 from inferscale_operator.act import Outcome, act
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
-from inferscale_operator.application import App, fill, make_app, serve
+from inferscale_operator.application import App, make_app, serve
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError
 from inferscale_operator.kube.kinds import Kind
@@ -34,6 +34,7 @@ from inferscale_operator.plan import (
     ServicePlan,
     StatusPlan,
 )
+from inferscale_operator.watching import fill
 from inferscale_operator.settings import Settings, make_settings
 from localcluster import Cluster
 

@@ -11,15 +11,16 @@ import pytest
 from kubernetes.client.configuration import Configuration
 
 import kubernetes_objects as objects
-from inferscale_operator import tick
+from inferscale_operator import tick, watching
 from inferscale_operator.act import Outcome
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
-from inferscale_operator.application import App, fill, serve
-from inferscale_operator.errors import UsageError
+from inferscale_operator.application import App, serve
 from inferscale_operator.handlers import connection
+from inferscale_operator.health import ready
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError
 from inferscale_operator.kube.stores import Answer
+from inferscale_operator.watching import fill
 from inferscale_operator.settings import make_settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -32,7 +33,7 @@ class Lists:
         self.error = error
         self.asked: list[kinds.Kind] = []
 
-    def list_all(self, kind: kinds.Kind, **_: Any) -> objects.Object:
+    def list_all(self, kind: kinds.Kind, namespace: str | None = None, **_: Any) -> objects.Object:
         self.asked.append(kind)
         if self.error is not None:
             raise self.error
@@ -173,11 +174,29 @@ def test_the_stores_are_complete_after_one_listing_of_each_kind() -> None:
     [
         (ApiError(404, "NotFound", "not found"), "kubectl apply --server-side -f crds/"),
         (ApiError(403, "Forbidden", "may not"), "does not let us list acceleratorprofiles: may not"),
+        (ApiError(0, "Unreachable", "no route"), "acceleratorprofiles cannot be listed yet"),
     ],
 )
-def test_what_a_person_must_put_right_before_it_can_start_is_told(error: ApiError, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        asyncio.run(fill(app(Lists(error))))
+def test_what_a_person_must_put_right_before_it_can_start_is_told_and_waited_for(
+    error: ApiError, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watching, "RETRY_S", 0.0)
+    client = Lists(error)
+    running = app(client)
+
+    async def scenario() -> str:
+        filling = asyncio.create_task(fill(running))
+        while len(client.asked) < 3:
+            await asyncio.sleep(0)
+        told = str(ready(running.health).facts["stores"])
+        assert not ready(running.health).good
+        client.error = None
+        await filling
+        return told
+
+    assert message in asyncio.run(scenario())
+    assert len([record for record in caplog.records if message in record.getMessage()]) == 1
+    assert ready(running.health).facts["stores"] == "filled"
 
 
 def test_kopf_connects_as_the_client_library_does() -> None:

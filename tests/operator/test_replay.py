@@ -216,7 +216,7 @@ class Cluster:
     def __init__(self, error: ApiError | None = None) -> None:
         self.error = error
 
-    def list_all(self, kind: kinds.Kind) -> objects.Object:
+    def list_all(self, kind: kinds.Kind, *_: Any, **__: Any) -> objects.Object:
         if self.error is not None:
             raise self.error
         return objects.listing(*([objects.service()] if kind is kinds.INFERENCE_SERVICE else []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from inferscale_operator.commands.access import found_kubeconfig
 from inferscale_operator.decide import decide
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.client import ApiError
-from inferscale_operator.kube.kinds import WATCHED, Kind
+from inferscale_operator.kube.kinds import Kind
 from inferscale_operator.observe import observe
 from inferscale_operator.recorder import Recorder
 from inferscale_operator.settings import ENV_PREFIX, OFF, make_settings
@@ -51,7 +52,7 @@ def snapshot(folder: Path, prometheus_url: str | None, kubeconfig: Path | None, 
     recorder = Recorder(folder, keep=None)
     recorder.prepare("FOLDER")
     try:
-        for kind in WATCHED:
+        for kind in app.stores.scope.kinds:
             app.stores.by_kind[kind].seed(_listing(app, kind))
         seen = observe(app.copy_world(), datetime.now(UTC), app.prometheus)
     finally:
@@ -59,8 +60,8 @@ def snapshot(folder: Path, prometheus_url: str | None, kubeconfig: Path | None, 
     click.echo(recorder.save(seen, decide(seen)))
 
 
-def _listing(app: App, kind: Kind) -> dict[str, Any]:
+def _listing(app: App, kind: Kind) -> Mapping[str, Any]:
     try:
-        return app.client.list_all(kind)
+        return app.stores.scope.list_all(app.client, kind)
     except ApiError as error:
         raise UsageError(f"{kind.plural} cannot be listed ({error.reason}): {error.message}") from error

@@ -104,6 +104,8 @@ def stocks(
     pods: Iterable[PodState],
     managed: frozenset[tuple[str, str]],
     tolerations: Mapping[str, Sequence[Toleration]] | None = None,
+    *,
+    all_pods: bool = True,
 ) -> dict[str, Stock]:
     """Count accelerators of every type.
 
@@ -114,6 +116,8 @@ def stocks(
         managed: (namespace, Deployment) of the InferenceServices.
         tolerations: Those in the pod templates of the services, by the type that they use: nodes that they
             tolerate count, besides those that the profiles' own tolerations are for.
+        all_pods: Whether `pods` has those of the whole cluster. Else it is not known what others hold: of a
+            type whose capacity is not stated there is no more than services hold already.
     """
     on_node: dict[str, list[PodState]] = {}
     for pod in pods:
@@ -125,9 +129,26 @@ def stocks(
         by_type.setdefault(profile.type, []).append(profile)
     more = tolerations or {}
     return {
-        kind: _stock(members, usable, on_node, managed, more.get(kind, ()))
+        kind: stock if all_pods or states_capacity(members) else _no_more(stock)
         for kind, members in by_type.items()
+        for stock in (_stock(members, usable, on_node, managed, more.get(kind, ())),)
     }
+
+
+def states_capacity(members: Iterable[AcceleratorProfileSpec]) -> bool:
+    """Whether one of the profiles of a type says how much of it there is for services."""
+    return any(profile.capacity.fixed is not None for profile in members)
+
+
+def _no_more(stock: Stock) -> Stock:
+    """What services hold, and nothing else."""
+    return Stock(
+        capacity=stock.used,
+        held=stock.held,
+        used_by_others=0,
+        node_sizes=(),
+        free_by_node=(),
+    )
 
 
 def _stock(

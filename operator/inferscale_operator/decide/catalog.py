@@ -198,6 +198,13 @@ class Subject:
 
 def examine(state: ServiceState, entries: Catalog, snapshot: Snapshot) -> Subject | Refusal:
     """Everything that a service refers to, or the first thing that is wrong with it."""
+    if state.lacks_label:
+        return Refusal(
+            "Applied",
+            "NamespaceNotOptedIn",
+            f"namespace {state.resource.namespace} is not open to Inferscale, and nothing in it is changed:"
+            f" kubectl label namespace {state.resource.namespace} {state.lacks_label}",
+        )
     spec = state.resource.spec
     if spec is None:
         return Refusal("ProfileValid", "InvalidSpec", state.resource.error)

@@ -69,7 +69,12 @@ def decide(snapshot: Snapshot) -> Plan:
     subjects = {key: found for key, found in examined.items() if isinstance(found, Subject)}
     tolerations = _tolerations(subjects.values())
     accelerators = stocks(
-        entries.accelerators, snapshot.nodes, snapshot.pods, frozenset(entries.targets), tolerations
+        entries.accelerators,
+        snapshot.nodes,
+        snapshot.pods,
+        frozenset(entries.targets),
+        tolerations,
+        all_pods=snapshot.all_pods,
     )
     outlooks, result = _outlooks(snapshot, entries, subjects, accelerators)
     services = tuple(
@@ -329,7 +334,7 @@ def _decided(
     if isinstance(found, Refusal):
         return (
             refused_plan(state, found, snapshot)
-            if move is None
+            if move is None or state.lacks_label
             else unguided_plan(state, move, found, snapshot)
         )
     if move is not None:

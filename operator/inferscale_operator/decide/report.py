@@ -252,8 +252,10 @@ def unguided_plan(state: ServiceState, move: MoveStatus, refusal: Refusal, snaps
 def orphan_plan(orphan: OrphanState, snapshot: Snapshot) -> OrphanPlan:
     """An allocation whose service is gone in the middle of a move: back, or to the end."""
     move = orphan.allocation.move
-    if move is None:
-        return OrphanPlan(orphan.namespace, orphan.name, orphan.allocation, None, release=True)
+    if move is None or orphan.lacks_label:
+        # Where nothing may be changed any more the Deployment is let go as it is.
+        ended = orphan.allocation.model_copy(update={"move": None})
+        return OrphanPlan(orphan.namespace, orphan.name, ended, None, release=True)
     advanced = _without_spec(move, orphan, snapshot)
     return OrphanPlan(
         namespace=orphan.namespace,

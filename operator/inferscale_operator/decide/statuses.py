@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec, AcceleratorProfileStatus
 from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.limits import SHED_LIMIT, QuotaStatus, ShedStatus
 from inferscale_operator.api.model_profile import ModelProfileSpec, ModelProfileStatus
 from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicySpec, OptimizerPolicyStatus
 from inferscale_operator.api.service_class import ServiceClassSpec, ServiceClassStatus
-from inferscale_operator.decide.accelerators import Stock
+from inferscale_operator.decide.accelerators import Stock, states_capacity
 from inferscale_operator.decide.catalog import Catalog, Subject, unknown_references
 from inferscale_operator.decide.conditions import Finding, conditions, cut, events, false, true
 from inferscale_operator.decide.findings import Outlook, shed_reason
@@ -57,7 +57,8 @@ def cluster_statuses(
             if stock is not None and profile.spec is not None
             else {}
         )
-        finding = _validity(profile.error, "Valid")
+        error = profile.error or _not_stated(profile, entries, snapshot)
+        finding = _validity(error, "Valid", "Invalid" if profile.error else "CapacityNotStated")
         plans.append(
             _status("AcceleratorProfile", profile, AcceleratorProfileStatus, figures, finding, snapshot)
         )
@@ -113,6 +114,20 @@ def _status(
 
 def _validity(error: str, good: str, bad: str = "Invalid") -> Finding:
     return false(bad, error) if error else true(good)
+
+
+def _not_stated(resource: Resource[AcceleratorProfileSpec], entries: Catalog, snapshot: Snapshot) -> str:
+    """What a profile lacks where the pods of others are not read."""
+    spec = resource.spec
+    if snapshot.all_pods or spec is None:
+        return ""
+    if states_capacity(other for other in entries.accelerators.values() if other.type == spec.type):
+        return ""
+    return (
+        "spec.capacity.fixed is missing: the operator does not read the pods of other namespaces, so it does"
+        f" not know what they hold of {spec.type}, and services get no more than they have. State how many"
+        " units are for them, or run it with --read-pods"
+    )
 
 
 def _model_error(resource: Resource[ModelProfileSpec], entries: Catalog) -> str:

@@ -51,6 +51,7 @@ OPTIMIZER_POLICY = Kind(GROUP, VERSION, "OptimizerPolicy", "optimizerpolicies", 
 INFERENCE_SERVICE = Kind(GROUP, VERSION, "InferenceService", "inferenceservices")
 INFERENCE_ALLOCATION = Kind(GROUP, VERSION, "InferenceAllocation", "inferenceallocations")
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 POD = Kind("", "v1", "Pod", "pods")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
 REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
@@ -67,4 +68,5 @@ CUSTOM = (
     INFERENCE_ALLOCATION,
 )
 WATCHED = (*CUSTOM, NODE, POD, DEPLOYMENT, REPLICA_SET, AUTOSCALER)
+"""Kinds that are watched whatever the settings; `NAMESPACE` is as well where namespaces opt in."""
 KIND_BY_NAME = {kind.name: kind for kind in WATCHED}

@@ -206,6 +206,11 @@ def parse_node(raw: Raw) -> NodeState:
     )
 
 
+def parse_namespace(raw: Raw) -> Mapping[str, str]:
+    """A namespace: its labels."""
+    return dict(raw["metadata"].get("labels") or {})
+
+
 def parse_pod(raw: Raw) -> PodRecord | None:
     """A pod; None when it has finished, or neither asks for accelerators nor belongs to a Deployment."""
     meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}

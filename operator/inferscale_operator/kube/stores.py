@@ -18,6 +18,7 @@ from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolic
 from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.kube import kinds, parse
 from inferscale_operator.kube.kinds import Kind
+from inferscale_operator.kube.scope import Scope
 from inferscale_operator.snapshot import DeploymentState, NodeState
 
 Value = TypeVar("Value")
@@ -125,6 +126,10 @@ class World:
     deployments: Mapping[Key, DeploymentState] = field(default_factory=dict)
     replica_sets: Mapping[Key, parse.ReplicaSetRecord] = field(default_factory=dict)
     autoscalers: Mapping[Key, parse.AutoscalerRecord] = field(default_factory=dict)
+    namespaces: Mapping[Key, Mapping[str, str]] = field(default_factory=dict)
+    """Labels of the namespaces, where they are read."""
+    scope: Scope = field(default_factory=Scope)
+    """What of the cluster is read."""
     saved: float | None = None
     """What was saved up to the last tick of this process; None: it has not ticked."""
     kept_policy: OptimizerPolicySpec | None = None
@@ -160,9 +165,14 @@ class World:
 
 
 class Stores:
-    """One store for each kind."""
+    """One store for each kind.
 
-    def __init__(self) -> None:
+    Args:
+        scope: What of the cluster is read; None: all of it.
+    """
+
+    def __init__(self, scope: Scope | None = None) -> None:
+        self.scope = scope or Scope()
         self.accelerator_profiles = Store(lambda raw: parse.parse_custom(raw, AcceleratorProfileSpec))
         self.model_profiles = Store(lambda raw: parse.parse_custom(raw, ModelProfileSpec))
         self.service_classes = Store(lambda raw: parse.parse_custom(raw, ServiceClassSpec))
@@ -174,7 +184,8 @@ class Stores:
         self.deployments = Store(parse.parse_deployment)
         self.replica_sets = Store(parse.parse_replica_set)
         self.autoscalers = Store(parse.parse_autoscaler)
-        self.by_kind: Mapping[Kind, Store[Any]] = {
+        self.namespaces = Store(parse.parse_namespace)
+        everything: Mapping[Kind, Store[Any]] = {
             kinds.ACCELERATOR_PROFILE: self.accelerator_profiles,
             kinds.MODEL_PROFILE: self.model_profiles,
             kinds.SERVICE_CLASS: self.service_classes,
@@ -186,7 +197,9 @@ class Stores:
             kinds.DEPLOYMENT: self.deployments,
             kinds.REPLICA_SET: self.replica_sets,
             kinds.AUTOSCALER: self.autoscalers,
+            kinds.NAMESPACE: self.namespaces,
         }
+        self.by_kind = {kind: everything[kind] for kind in self.scope.kinds}
         self._kept_policy: OptimizerPolicySpec | None = None
 
     def keep_policy(self) -> None:
@@ -240,5 +253,7 @@ class Stores:
             deployments=self.deployments.copy(),
             replica_sets=self.replica_sets.copy(),
             autoscalers=self.autoscalers.copy(),
+            namespaces=self.namespaces.copy(),
+            scope=self.scope,
             kept_policy=self._kept_policy,
         )

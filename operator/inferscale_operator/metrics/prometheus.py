@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as ReadTimeoutError
@@ -44,6 +45,9 @@ class Prometheus:
         token_file: file with a bearer token. It is read for every query, as service account tokens rotate.
         ca_file: PEM file with the authorities that the server's certificate is checked against; None: those
             that come with the client.
+        server_name: name in the server's certificate, and that it is asked for; None: the host of `url`.
+        certificate_file: PEM file with a client certificate, read again for every `ask`, as it rotates.
+        key_file: PEM file with its key; None: it is in `certificate_file`.
         headers: sent with every query, such as `X-Scope-OrgID`.
         timeout_seconds: for all queries of one `ask` together.
 
@@ -57,6 +61,9 @@ class Prometheus:
         *,
         token_file: str | Path | None = None,
         ca_file: str | Path | None = None,
+        server_name: str | None = None,
+        certificate_file: str | Path | None = None,
+        key_file: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float = 10.0,
     ) -> None:
@@ -69,6 +76,8 @@ class Prometheus:
         self._session.trust_env = False
         if ca_file is not None:
             self._session.verify = _checked_ca_file(ca_file)
+        if certificate_file is not None:
+            self._session.cert = _checked_certificate(certificate_file, key_file)
         # The client drops all of the response but its result, and waits for each piece of it anew.
         self._session.hooks["response"].append(self._read_response)
         self._response = requests.Response()
@@ -81,6 +90,8 @@ class Prometheus:
             # `read=False`: a read that times out is to be told from a connection that fails.
             retry=Retry(0, read=False),
         )
+        if server_name is not None:
+            self._session.mount(self.url, _NamedServer(server_name))
 
     def ask(
         self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
@@ -146,6 +157,18 @@ class Prometheus:
         return _vector(result, question.labels)
 
 
+class _NamedServer(HTTPAdapter):
+    """Connections to a server whose certificate is for another name than its address."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        super().__init__(max_retries=Retry(0, read=False))
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Ask for the name, and check the certificate against it."""
+        super().init_poolmanager(*args, **options, server_hostname=self._name, assert_hostname=self._name)
+
+
 class _IncompleteError(ValueError):
     """A backend that asks others left something out."""
 
@@ -206,6 +229,21 @@ def _checked_ca_file(path: str | Path) -> str:
     except OSError as error:
         raise SettingsError(f"Prometheus CA file {path}: {error.strerror}") from error
     return str(path)
+
+
+def _checked_certificate(path: str | Path, key: str | Path | None) -> str | tuple[str, str]:
+    try:
+        ssl.create_default_context().load_cert_chain(path, key)
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"Prometheus client certificate {path}: it holds no certificate in PEM form that goes with"
+            f" its key in {key or path}"
+        ) from error
+    except OSError as error:
+        raise SettingsError(
+            f"Prometheus client certificate {path}, key {key or path}: {error.strerror}"
+        ) from error
+    return str(path) if key is None else (str(path), str(key))
 
 
 def _checked_headers(headers: Mapping[str, str], token: bool) -> dict[str, str]:
