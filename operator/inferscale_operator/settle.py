@@ -15,6 +15,7 @@ from inferscale_operator.kube import writer
 from inferscale_operator.kube.client import ApiError, Client
 from inferscale_operator.kube.kinds import CUSTOM, DEPLOYMENT, INFERENCE_ALLOCATION, REPLICA_SET
 from inferscale_operator.kube.parse import AllocationRecord
+from inferscale_operator.kube.scope import Scope
 from inferscale_operator.kube.stores import Stores, World
 from inferscale_operator.observe import observe
 from inferscale_operator.plan import ObjectRef
@@ -44,6 +45,7 @@ def settle(
     elapsed_s: Callable[[], float],
     now: Callable[[], datetime],
     sleep: Callable[[float], None],
+    scope: Scope | None = None,
 ) -> Settled:
     """Finish moves; after half of the time take back those whose new replicas are not up; then end the rest.
 
@@ -55,6 +57,7 @@ def settle(
         elapsed_s: Seconds since the start.
         now: The time of day.
         sleep: Waits so many seconds.
+        scope: What of the cluster is looked at; None: all of it.
 
     Raises:
         ApiError: the objects could not be listed until the time was up.
@@ -63,7 +66,7 @@ def settle(
     settled = Settled()
     written: dict[str, datetime] = {}
     while True:
-        world = _world(client, timeout_s, elapsed_s, sleep)
+        world = _world(client, timeout_s, elapsed_s, sleep, scope or Scope())
         moving = _moving(world)
         seen |= moving.keys()
         settled.failed = _unmark(client, world)
@@ -83,13 +86,17 @@ def settle(
 
 
 def _world(
-    client: Client, timeout_s: float, elapsed_s: Callable[[], float], sleep: Callable[[float], None]
+    client: Client,
+    timeout_s: float,
+    elapsed_s: Callable[[], float],
+    sleep: Callable[[float], None],
+    scope: Scope,
 ) -> World:
     while True:
         stores = Stores()
         try:
             for kind in KINDS:
-                stores.by_kind[kind].seed(client.list_all(kind))
+                stores.by_kind[kind].seed(scope.list_all(client, kind))
         except ApiError as error:
             if error.status in (401, 403, 404) or elapsed_s() >= timeout_s:
                 raise

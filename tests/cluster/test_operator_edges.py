@@ -34,8 +34,8 @@ from inferscale_operator.plan import (
     ServicePlan,
     StatusPlan,
 )
-from inferscale_operator.watching import fill
 from inferscale_operator.settings import Settings, make_settings
+from inferscale_operator.watching import fill
 from localcluster import Cluster
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ from inferscale_operator.health import ready
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError
 from inferscale_operator.kube.stores import Answer
-from inferscale_operator.watching import fill
 from inferscale_operator.settings import make_settings
+from inferscale_operator.watching import fill
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ class Lists:
         self.error = error
         self.asked: list[kinds.Kind] = []
 
-    def list_all(self, kind: kinds.Kind, namespace: str | None = None, **_: Any) -> objects.Object:
+    def list_all(self, kind: kinds.Kind, *_: Any, **__: Any) -> objects.Object:
         self.asked.append(kind)
         if self.error is not None:
             raise self.error
@@ -46,7 +46,9 @@ class Lists:
 
 def app(client: Any = None) -> App:
     settings = make_settings({"prometheus_url": "http://prometheus:9090", "listen": "0"})
-    return App(settings, Configuration(), client, prometheus=None)  # type: ignore[arg-type]
+    configuration = Configuration()
+    configuration.host = "http://127.0.0.1:9"
+    return App(settings, configuration, client, prometheus=None)  # type: ignore[arg-type]
 
 
 def woken(running: App) -> tuple[bool, bool]:

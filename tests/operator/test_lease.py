@@ -242,3 +242,25 @@ def test_two_never_lead_at_once_whatever_fails_and_however_their_clocks_differ(
         for other, replica in replicas.items():
             replica.now = now + offset[other]
         assert sum(replica.elector.leading for replica in replicas.values()) <= 1
+
+
+def test_whoever_asks_for_it_gets_it_and_it_is_not_kept_for_who_is_gone() -> None:
+    server = Server()
+    a, b = Replica(server, "a"), Replica(server, "b")
+    terms = Terms("system", "inferscale", "claimant", duration_s=15, renew_s=10, retry_s=2)
+    claimant = Elector(server, terms, lambda: 3.0, lambda: WALL, claims=True)
+    assert a.step(0)
+    assert not b.step(1)
+    claimant.step()
+    assert server.holder == "a"
+    a.step(2)
+    assert not a.step(4)
+    assert server.holder == ""
+    assert not b.step(4)
+    assert not a.step(6)
+    # It never takes it.
+    assert not b.step(18)
+    assert b.step(20)
+    assert server.holder == "b"
+    assert server.lease is not None
+    assert "annotations" not in server.lease["metadata"]

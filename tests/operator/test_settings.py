@@ -74,6 +74,10 @@ def test_a_missing_prometheus_says_how_to_name_it() -> None:
         ("record_keep", "0", "--record-keep .*greater than or equal to 1"),
         ("log_format", "yaml", "'text' or 'json'"),
         ("log_level", "loud", "'debug', 'info' or 'warning'"),
+        ("namespaces", ("ai", "In"), "--namespace .*'In' is no name of a namespace"),
+        ("namespace_label", "managed", "--namespace-label .*such as inferscale.dev/managed=true"),
+        ("read_pods", "false", "--read-pods .*without --namespace no pod at all would be read"),
+        ("prometheus_key_file", "k.pem", "give --prometheus-certificate-file as well"),
     ],
 )
 def test_a_value_that_cannot_be_used_names_the_option_and_what_would_be_right(
@@ -87,3 +91,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         make_settings({"log_level": "loud", "record_keep": "none"})
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_namespaces_come_as_one_text_or_one_by_one() -> None:
+    assert make_settings({"prometheus_url": URL, "namespaces": "b a b"}).namespaces == ("b", "a")
+    assert make_settings({"prometheus_url": URL, "namespaces": ("a",)}).namespaces == ("a",)
+    assert (
+        make_settings({"prometheus_url": URL, "namespaces": ("a",), "read_pods": "false"}).read_pods is False
+    )

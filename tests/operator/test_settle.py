@@ -12,9 +12,12 @@ import kubernetes_objects as objects
 from builders import merged
 from inferscale_operator.cli import commands
 from inferscale_operator.commands import settle as command
+from inferscale_operator.errors import UsageError
 from inferscale_operator.kube import kinds
+from inferscale_operator.kube import lease as lease_module
 from inferscale_operator.kube.client import ApiError
 from inferscale_operator.kube.kinds import DEPLOYMENT, INFERENCE_ALLOCATION, Kind
+from inferscale_operator.kube.lease import Elector, Terms
 from inferscale_operator.settle import Settled, settle
 
 STRATEGY = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}}
@@ -33,7 +36,7 @@ class Server:
         self.allocation = objects.allocation(status={"move": move} if move else {}, **MARKED)
         self.replica_set = objects.replica_set(replicas=8)
 
-    def list_all(self, kind: Kind, **_: Any) -> objects.Object:
+    def list_all(self, kind: Kind, *_: Any, **__: Any) -> objects.Object:
         items = {
             INFERENCE_ALLOCATION: [self.allocation],
             DEPLOYMENT: [self.deployment],
@@ -141,6 +144,88 @@ def test_the_command_tells_what_became_of_each_move(
 ) -> None:
     monkeypatch.setattr(command.settling, "settle", lambda *_: settled)
     monkeypatch.setattr(command, "load_configuration", lambda *_: None)
-    monkeypatch.setattr(command, "Client", lambda _: None)
-    result = CliRunner().invoke(commands, ["settle", "--timeout=1"])
+    monkeypatch.setattr(command, "Client", lambda *_, **__: None)
+    result = CliRunner().invoke(commands, ["settle", "--timeout=1", "--no-leader-elect"])
     assert (result.exit_code, said in result.output) == (code, True)
+
+
+class Lease:
+    """An API server with one Lease that the operator holds, and renews until it is asked for it."""
+
+    def __init__(self, *, gives_up: bool) -> None:
+        self.operator = Terms("inferscale-system", "inferscale", "operator")
+        self.lease: objects.Object = {"metadata": {}}
+        self.version = 0
+        self.clock = 0.0
+        self.gives_up = gives_up
+        self.elector = Elector(self, self.operator, lambda: self.clock)
+        self.elector.step()
+
+    def get(self, *_: Any) -> objects.Object:
+        if not self.lease.get("spec"):
+            raise ApiError(404, "NotFound", "there is none")
+        return self.lease
+
+    def replace(self, _kind: Kind, _namespace: str | None, _name: str, body: Any) -> objects.Object:
+        if body["metadata"].get("resourceVersion") != self.lease["metadata"].get("resourceVersion"):
+            raise ApiError(409, "Conflict", "changed")
+        self.version += 1
+        self.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.version)}}
+        return self.lease
+
+    def wait(self, seconds: float) -> None:
+        self.clock += seconds
+        if self.gives_up:
+            self.elector.step()
+
+
+def taken(server: Lease, monkeypatch: pytest.MonkeyPatch, seconds: float = 30.0) -> Any:
+    monkeypatch.setattr(command, "Client", lambda *_, **__: server)
+    monkeypatch.setattr(command.time, "sleep", server.wait)
+    monkeypatch.setattr(command.time, "monotonic", lambda: server.clock)
+    monkeypatch.setattr(lease_module, "running_clock", lambda: server.clock)
+    terms = Terms("inferscale-system", "inferscale", "settle")
+    return command.leading(None, terms, seconds, 60)  # type: ignore[arg-type]
+
+
+def test_a_running_operator_gives_up_the_lease_and_keeps_off_it_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Lease(gives_up=True)
+    with taken(server, monkeypatch) as guard:
+        assert server.lease["spec"]["holderIdentity"] == "settle"
+        guard()
+        assert not server.elector.leading
+    assert server.lease["spec"]["leaseDurationSeconds"] == 60
+    server.wait(2)
+    server.wait(50)
+    assert not server.elector.leading
+    server.wait(15)
+    assert server.elector.leading
+
+
+def test_a_lease_that_is_not_given_up_is_waited_for_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Lease(gives_up=False)
+    with taken(server, monkeypatch):
+        assert server.clock >= 15
+        assert server.lease["spec"]["holderIdentity"] == "settle"
+
+
+def test_a_lease_that_is_renewed_all_the_time_is_told_with_its_holder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Lease(gives_up=False)
+    monkeypatch.setattr(server, "wait", lambda seconds: _stubborn(server, seconds))
+    with (
+        pytest.raises(UsageError, match="is held by operator, which does not give it up"),
+        taken(server, monkeypatch, 40.0),
+    ):
+        raise AssertionError("it was taken")
+
+
+def _stubborn(server: Lease, seconds: float) -> None:
+    """An operator of an older version: it renews whatever the Lease says."""
+    server.clock += seconds
+    server.version += 1
+    spec = {**server.lease["spec"], "holderIdentity": "operator"}
+    server.lease = {"metadata": {"resourceVersion": str(server.version)}, "spec": spec}

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from inferscale_operator.api.base import GROUP
 from inferscale_operator.kube.client import UNREACHABLE, ApiError
 from inferscale_operator.kube.kinds import LEASE, Kind
 
 Raw = Mapping[str, Any]
+
+WANTED_BY = f"{GROUP}/wanted-by"
+"""Annotation on the Lease: who asks its holder for it."""
+RESERVED_S = 15.0
+"""So long it is left to whoever asked for it."""
 
 
 def running_clock() -> float:
@@ -71,6 +77,8 @@ class Seen:
     """Empty: there is none."""
     since: float
     """When this version was first seen, by our own clock."""
+    wanted_by: str = ""
+    """Who asks for it; empty: nobody."""
 
 
 def seen(before: Seen | None, raw: Raw, now: float, duration_s: float) -> Seen:
@@ -82,8 +90,8 @@ def seen(before: Seen | None, raw: Raw, now: float, duration_s: float) -> Seen:
         now: Our own clock, seconds.
         duration_s: Where the Lease does not say how long it lasts.
     """
-    spec = raw.get("spec") or {}
-    version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
+    spec, metadata = raw.get("spec") or {}, raw.get("metadata") or {}
+    version = str(metadata.get("resourceVersion") or "")
     # Not by the time in it: a clock that stands still would hide a renewal.
     same = before is not None and before.version == version
     return Seen(
@@ -92,11 +100,14 @@ def seen(before: Seen | None, raw: Raw, now: float, duration_s: float) -> Seen:
         transitions=int(spec.get("leaseTransitions") or 0),
         version=version,
         since=before.since if before is not None and same else now,
+        wanted_by=str((metadata.get("annotations") or {}).get(WANTED_BY) or ""),
     )
 
 
 def may_take(lease: Seen, identity: str, now: float) -> bool:
-    """Whether nobody else can be acting on it."""
+    """Whether nobody else can be acting on it, and nobody else has asked for it lately."""
+    if lease.wanted_by not in ("", identity) and now < lease.since + RESERVED_S:
+        return False
     return lease.holder in ("", identity) or now >= lease.since + lease.duration_s
 
 
@@ -106,21 +117,25 @@ class Elector:
     Args:
         client: The API server, with time limits that are short against `terms.renew_s`.
         terms: Which Lease.
-        clock: Seconds that never jump.
+        clock: Seconds that never jump; None: `running_clock`.
         wall: The time that is written for people.
+        claims: Whether to ask the holder for it rather than to wait until it is free.
     """
 
     def __init__(
         self,
         client: LeaseClient,
         terms: Terms,
-        clock: Callable[[], float] = running_clock,
+        clock: Callable[[], float] | None = None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        claims: bool = False,
     ) -> None:
         self.terms = terms
         self._client = client
-        self._clock = clock
+        self._clock = clock or running_clock
         self._wall = wall
+        self._claims = claims
         self._seen: Seen | None = None
         self._renewed = -math.inf
 
@@ -155,6 +170,7 @@ class Elector:
             lease = self._look(now)
             if not may_take(lease, self.terms.identity, now):
                 self._renewed = -math.inf
+                self._yield_or_claim(lease, now)
                 return
         try:
             self._write(lease, self.terms.identity, now)
@@ -167,8 +183,11 @@ class Elector:
         # From before the request: others count from when they see it, which is later.
         self._renewed = now
 
-    def release(self) -> None:
+    def release(self, hold_s: int = 0) -> None:
         """Write nothing more, and give the Lease back so that another need not wait for its end.
+
+        Args:
+            hold_s: Nobody else takes it for so many seconds.
 
         Raises:
             ApiError: it was refused or there was no answer.
@@ -178,7 +197,18 @@ class Elector:
             now = self._clock()
             lease = self._look(now)
             if lease.holder == self.terms.identity:
-                self._write(lease, "", now)
+                self._write(lease, self.terms.identity if hold_s else "", now, hold_s or 1)
+
+    def _yield_or_claim(self, lease: Seen, now: float) -> None:
+        """Give the Lease to whoever asked for it, or ask for it."""
+        try:
+            if lease.holder == self.terms.identity:
+                self._write(lease, "", now, 1, lease.wanted_by)
+            elif self._claims and not lease.wanted_by:
+                self._write(lease, lease.holder, now, round(lease.duration_s), self.terms.identity)
+        except ApiError as error:
+            if not error.conflict:
+                raise
 
     def _look(self, now: float) -> Seen:
         try:
@@ -190,17 +220,21 @@ class Elector:
         self._seen = seen(self._seen, raw, now, self.terms.duration_s)
         return self._seen
 
-    def _write(self, lease: Seen, holder: str, now: float) -> None:
+    def _write(
+        self, lease: Seen, holder: str, now: float, duration_s: int | None = None, wanted_by: str = ""
+    ) -> None:
         time_now = f"{self._wall():%Y-%m-%dT%H:%M:%S.%f}Z"
         spec: dict[str, Any] = {
             "holderIdentity": holder,
-            "leaseDurationSeconds": round(self.terms.duration_s) if holder else 1,
+            "leaseDurationSeconds": duration_s or round(self.terms.duration_s),
             "renewTime": time_now,
             "leaseTransitions": lease.transitions + (holder not in ("", lease.holder)),
         }
         if holder != lease.holder:
             spec["acquireTime"] = time_now
-        metadata = {"namespace": self.terms.namespace, "name": self.terms.name}
+        metadata: dict[str, Any] = {"namespace": self.terms.namespace, "name": self.terms.name}
+        if wanted_by:
+            metadata["annotations"] = {WANTED_BY: wanted_by}
         if lease.version:
             metadata["resourceVersion"] = lease.version
         body = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": spec}
