@@ -56,6 +56,7 @@ generate: $(BIN)/.ready ## Write crds/, the chart's copies, the generated pages 
 	$(BIN)/python -m inferscale_operator.telemetry.reference
 	PYTHONPATH=hack $(BIN)/python -m pages
 	$(BIN)/python hack/chartfiles.py
+	$(BIN)/python hack/installation.py
 
 .PHONY: tools
 tools: ## Get the programs of the local cluster: built once, into a cache of the user's

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import installation
 from localcluster import Cluster, ToolsUnavailableError
 
 ON_A_CLUSTER = tuple(Path(__file__).parent / folder for folder in ("chart", "cluster"))
@@ -43,6 +44,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     module = re.sub(r"[^a-z0-9]+", "-", request.module.__name__.rpartition(".")[2].lower()).strip("-")
     name = f"{module[:40]}-{uuid.uuid4().hex[:6]}"
     cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, installation.LABEL)
     # Pods are refused until the controller manager has made the account that they run as.
     cluster.kubectl("wait", "serviceaccount/default", f"--namespace={name}", "--for=create", "--timeout=30s")
     yield name

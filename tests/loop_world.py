@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import requests
 
+import installation
 from fleet import watch as fleet_watch
 from fleet.exporter import Exporter
 from fleet.gateway import Fleet
@@ -37,6 +38,8 @@ DEPLOYMENTS, PODS = "apis/apps/v1/namespaces/{namespace}/deployments", "api/v1/n
 EVENTS = "api/v1/namespaces/{namespace}/events"
 
 SCRAPE_S = 1.0
+IMAGES = ("vllm/vllm-openai", "rocm/vllm")
+"""Those that variants set."""
 
 Value = TypeVar("Value")
 
@@ -214,7 +217,7 @@ class World:
             tape.close()
 
     def start_operator(self) -> None:
-        """Start it, under the account of deploy/base."""
+        """Start it, under the chart's account."""
         self.cluster.start(
             self._operator,
             sys.executable,
@@ -316,15 +319,8 @@ def running(
 
 
 def install(cluster: Cluster, directory: Path) -> Path:
-    """Apply crds/ and deploy/base; returns a kubeconfig of the operator's account."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={ROOT / 'crds'}")
-    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
-    parts = ("namespace", "serviceaccount", "clusterrole", "clusterrolebinding", "role", "rolebinding")
-    for part in parts:
-        cluster.kubectl("apply", f"--filename={ROOT / 'deploy' / 'base' / f'{part}.yaml'}")
-    return cluster.service_account_kubeconfig(
-        "inferscale-system", "inferscale", directory / "operator.kubeconfig"
-    )
+    """Install what the chart does, without its pods; returns a kubeconfig of the operator's account."""
+    return installation.install(cluster, directory, images=IMAGES)
 
 
 @contextmanager

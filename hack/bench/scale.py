@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench import crowd, scrape
 from bench.figures import Figures, Value
-from demo.world import ROOT, install
+from installation import LABEL, ROOT, install
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import Client, load_configuration
 from localcluster.cluster import Cluster
@@ -90,6 +90,7 @@ def fill(cluster: Cluster, services: int, pace: Pace, noise: float) -> World:
     """Create the Deployments and what the services refer to; returns when Prometheus tells of all pods."""
     account = install(cluster)
     cluster.kubectl("create", "namespace", crowd.NAMESPACE)
+    cluster.kubectl("label", "namespace", crowd.NAMESPACE, LABEL)
     shared = {"apiVersion": "v1", "kind": "List", "items": crowd.shared(pace.tick_s, pace.window_s)}
     cluster.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(shared))
     cluster.kubectl(

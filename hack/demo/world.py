@@ -10,6 +10,7 @@ from pathlib import Path
 
 from prometheus_api_client import PrometheusConnect
 
+from installation import LABEL, install
 from localcluster import process
 from localcluster.cluster import Cluster
 from localcluster.errors import ClusterError
@@ -18,7 +19,8 @@ from localcluster.prometheus import start_prometheus
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NAMESPACE = "demo"
-OPERATOR_NAMESPACE = "inferscale-system"
+IMAGES = ("vllm/vllm-openai", "rocm/vllm")
+"""Those that the variants of its services set."""
 STARTUP_S = 5.0
 SCRAPE_INTERVAL_S = 1.0
 SERVICES = 4
@@ -57,10 +59,11 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
     cluster = Cluster.up(
         name, node_file=HERE / "nodes.json", startup_seconds=STARTUP_S, owner_pid=owner_pid, report=say
     )
-    say("applying crds/ and the operator's account and role from deploy/base")
-    kubeconfig = install(cluster)
+    say("installing what the chart does; the operator runs as a process, under its account")
+    kubeconfig = install(cluster, cluster.directory, images=IMAGES)
     say("applying accelerators, models, classes, policy, four services and their Deployments")
     cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("label", "namespace", NAMESPACE, LABEL)
     apply(cluster, *sorted((HERE / "resources").glob("*.yaml")))
     cluster.kubectl(
         "wait",
@@ -90,20 +93,6 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
         f"--record={cluster.directory / 'snapshots'}",
     )
     return World(cluster, url, kubeconfig, operator_address, started_at)
-
-
-def install(cluster: Cluster) -> Path:
-    """Apply crds/ and the operator's account and role from deploy/base; a kubeconfig of that account."""
-    apply(cluster, *sorted((ROOT / "crds").glob("*.yaml")))
-    base = ROOT / "deploy" / "base"
-    # All but the operator's own Deployment: here it runs as a process, under that account.
-    apply(cluster, *(base / f"{part}.yaml" for part in ("namespace", "serviceaccount")))
-    apply(cluster, *(base / f"{part}.yaml" for part in ("clusterrole", "clusterrolebinding")))
-    apply(cluster, *(base / f"{part}.yaml" for part in ("role", "rolebinding")))
-    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
-    return cluster.service_account_kubeconfig(
-        OPERATOR_NAMESPACE, "inferscale", cluster.directory / "operator.kubeconfig"
-    )
 
 
 def apply(cluster: Cluster, *files: Path) -> None:

@@ -56,6 +56,26 @@ class ControlPlane:
         """The file of static tokens."""
         return self.state_dir / "tokens.csv"
 
+    @property
+    def audit_policy(self) -> Path:
+        """Which requests are logged."""
+        return self.state_dir / "audit-policy.yaml"
+
+
+AUDIT_LOG = "audit.log"
+"""In the state directory: every request of a service account outside of kube-system, without its body."""
+_AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    userGroups: [system:masters, system:serviceaccounts:kube-system]
+  - level: Metadata
+    userGroups: [system:serviceaccounts]
+  - level: None
+"""
+
 
 def start(state_dir: Path, tools: Mapping[str, Path]) -> None:
     """Start a control plane under the folder's supervisor; returns when it serves.
@@ -67,6 +87,7 @@ def start(state_dir: Path, tools: Mapping[str, Path]) -> None:
     token = secrets.token_urlsafe(32)
     plane.service_account_key.write_text(ec_private_key(1 + secrets.randbelow(_P256_ORDER - 1)))
     plane.tokens.write_text(f'{token},admin,admin,"system:masters"\n')
+    plane.audit_policy.write_text(_AUDIT_POLICY)
     process.start_component(state_dir, "etcd", etcd_command(plane, tools["etcd"]))
     process.start_component(state_dir, "kube-apiserver", apiserver_command(plane, tools["kube-apiserver"]))
     process.wait_for_component(state_dir, "kube-apiserver", lambda: is_ready(plane, token), 60)
@@ -115,6 +136,10 @@ def apiserver_command(plane: ControlPlane, apiserver: Path) -> list[str]:
         f"--service-account-signing-key-file={plane.service_account_key}",
         "--service-cluster-ip-range=10.96.0.0/16",
         "--allow-privileged=true",
+        f"--audit-policy-file={plane.audit_policy}",
+        f"--audit-log-path={plane.state_dir / AUDIT_LOG}",
+        "--audit-log-maxsize=50",
+        "--audit-log-maxbackup=1",
     ]
 
 

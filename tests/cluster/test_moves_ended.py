@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import installation
 from localcluster import Cluster
 from loop_objects import HARDWARE, rate_per_replica
 from loop_world import DEPLOYMENTS, IFA, PODS, World, running
@@ -198,3 +199,4 @@ def test_a_namespace_that_is_deleted_in_a_move_goes(world: World) -> None:
     assert not (world.get(PODS) or {"items": ()})["items"]
     # The fixtures expect one at the end.
     world.cluster.kubectl("create", "namespace", world.namespace)
+    world.cluster.kubectl("label", "namespace", world.namespace, installation.LABEL)

@@ -1,4 +1,4 @@
-"""The operator's edges on a real API server, under the account and role of deploy/base."""
+"""The operator's edges on a real API server, under the chart's account."""
 
 import asyncio
 import gc
@@ -37,6 +37,7 @@ from inferscale_operator.plan import (
 from inferscale_operator.settings import Settings, make_settings
 from inferscale_operator.watching import fill
 from localcluster import Cluster
+from loop_world import install
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:9"
@@ -56,13 +57,7 @@ def eventually(look: Callable[[], Value], what: str, seconds: float = 30) -> Val
 @pytest.fixture(scope="module")
 def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig of the account that the operator runs under."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
-    manifests = cluster.kubectl("kustomize", str(ROOT / "deploy/base")).stdout
-    everything = "\n---\n".join(text for text in manifests.split("\n---\n") if "kind: Deployment" not in text)
-    cluster.kubectl("apply", "-f", "-", input=everything)
-    path = tmp_path_factory.mktemp("account") / "kubeconfig"
-    return cluster.service_account_kubeconfig("inferscale-system", "inferscale", path)
+    return install(cluster, tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Lists:
             raise self.error
         return objects.listing()
 
-    def page(self, kind: kinds.Kind, token: str) -> objects.Object:
+    def page(self, kind: kinds.Kind, token: str, _namespace: str | None) -> objects.Object:
         assert not token
         return self.list_all(kind)
 

@@ -83,13 +83,19 @@ capabilities:
 {{- define "inferscale.readRules" -}}
 - apiGroups: [inferscale.dev]
   resources: [inferenceservices, inferenceallocations]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [apps]
   resources: [deployments, replicasets]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+{{- /* Without reading pods in the whole cluster, those of the services. */ -}}
+{{- if not .Values.scope.readPods }}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+{{- end }}
 {{- end -}}
 
 {{- /* Settings of the operator, as environment variables. */ -}}
