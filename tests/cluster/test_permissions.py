@@ -20,6 +20,7 @@ from inferscale_operator.application import App, make_app, serve
 from inferscale_operator.health import ready
 from inferscale_operator.kube import kinds, writer
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
+from inferscale_operator.kube.parse import parse_allocation
 from inferscale_operator.kube.permissions import Permission, missing, needed
 from inferscale_operator.kube.scope import Scope
 from inferscale_operator.settings import make_settings
@@ -190,7 +191,8 @@ def test_it_uses_all_that_the_roles_grant_and_asks_for_nothing_else(
     record = operation.eventually(
         lambda: app.copy_world().allocations.get((operation.namespace, "chat")), "the allocation"
     )
-    writer.mark_move(app.client, record, "chat")
+    marked = parse_allocation(writer.mark_move(app.client, record, "chat").raw)
+    writer.mark_move(app.client, marked, None)
     wanted = {str(permission): permission for permission in needed(scope, LEASE)}
 
     def used() -> set[str]:
