@@ -21,9 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench import crowd, scrape
 from bench.figures import Figures, Value
-from installation import LABEL, ROOT, install
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import Client, load_configuration
+from installation import LABEL, ROOT, install
 from localcluster.cluster import Cluster
 from localcluster.errors import ClusterError
 from localcluster.process import free_ports
@@ -88,7 +88,7 @@ def world(services: int, pace: Pace | None = None, noise: float = 0.02) -> Itera
 
 def fill(cluster: Cluster, services: int, pace: Pace, noise: float) -> World:
     """Create the Deployments and what the services refer to; returns when Prometheus tells of all pods."""
-    account = install(cluster)
+    account = install(cluster, cluster.directory)
     cluster.kubectl("create", "namespace", crowd.NAMESPACE)
     cluster.kubectl("label", "namespace", crowd.NAMESPACE, LABEL)
     shared = {"apiVersion": "v1", "kind": "List", "items": crowd.shared(pace.tick_s, pace.window_s)}

@@ -65,6 +65,10 @@ def places(cluster: Cluster, render: Render) -> Iterator[tuple[str, str, str]]:
     for name in (opened, closed):
         cluster.kubectl("create", "-n", name, "-f", "-", input=json.dumps(deployment("chat", LABELS)))
     cluster.kubectl("create", "-n", opened, "-f", "-", input=json.dumps(deployment("other", {})))
+    # kubectl reads what it patches; the operator has a watch for that.
+    account = f"--serviceaccount={system}:{ACCOUNT}"
+    for name in (opened, closed):
+        cluster.kubectl("create", "rolebinding", "view", "--clusterrole=view", account, "-n", name)
     yield system, opened, closed
     cluster.kubectl("delete", "-f", "-", "--ignore-not-found", input=text)
     for name in (system, opened, closed):

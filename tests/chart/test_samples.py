@@ -48,7 +48,7 @@ def test_the_first_service_is_decided_and_nothing_is_patched() -> None:
     snapshot = observe(stores.copy({}), datetime.now(UTC), None)
     (plan,) = decide(snapshot).services
     assert plan.patch is None
-    assert plan.allocation.mode is Mode.RECOMMEND
+    assert plan.allocation.mode == Mode.RECOMMEND
     ready = [c for status in decide(snapshot).statuses for c in status.status["conditions"]]
     assert {c["reason"] for c in ready if c["type"] == "Ready"} <= {"Valid", "InForce", "ModelNotFound"}
     (service,) = snapshot.services

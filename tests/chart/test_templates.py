@@ -31,8 +31,9 @@ COMBINATIONS = {
         "networkPolicy.prometheus.admit=true",
         "networkPolicy.prometheus.namespace=default",
     ),
-    "without pods, policy, hook, service and dashboard": (
+    "without pods of others, policy, hook, service and dashboard": (
         "scope.readPods=false",
+        'scope.namespaces:=["default"]',
         "admissionPolicy.enabled=false",
         "settle.enabled=false",
         "metrics.service.enabled=false",
@@ -155,10 +156,16 @@ def test_a_list_of_namespaces_gives_roles_there_and_a_cluster_role_that_writes_n
     assert environment(render, *COMBINATIONS["namespaces"])["INFERSCALE_NAMESPACES"] == "default kube-public"
 
 
-def test_without_pods_the_role_does_not_read_them(render: Render) -> None:
-    rules = named(render("scope.readPods=false"), "ClusterRole")["rules"]
+def test_without_pods_of_others_they_are_read_where_the_services_are(render: Render) -> None:
+    values = ("scope.readPods=false", 'scope.namespaces:=["default"]')
+    objects = render(*values)
+    rules = named(objects, "ClusterRole")["rules"]
     assert not [rule for rule in rules if "pods" in rule["resources"]]
-    assert environment(render, "scope.readPods=false")["INFERSCALE_READ_PODS"] == "false"
+    role = next(
+        item for item in objects if item["kind"] == "Role" and item["metadata"]["namespace"] == "default"
+    )
+    assert [rule for rule in role["rules"] if "pods" in rule["resources"]]
+    assert environment(render, *values)["INFERSCALE_READ_PODS"] == "false"
 
 
 def test_files_of_prometheus_are_mounted_and_named(render: Render) -> None:
