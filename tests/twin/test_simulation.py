@@ -18,6 +18,8 @@ from inferscale_operator.twin.traffic import Traffic
 from inferscale_queueing import Server, Trace, replay
 from twin_builders import POLICY, service, setting
 
+pytestmark = pytest.mark.slow
+
 SCENARIOS = Path(__file__).parents[2] / "docs" / "examples" / "scenarios"
 BOTH = pytest.mark.parametrize("mode", list(ServerMode))
 STEEP = {
