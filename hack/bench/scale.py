@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import requests
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,12 +75,10 @@ class World:
 def world(services: int, pace: Pace | None = None, noise: float = 0.02) -> Iterator[World]:
     """Bring it up; it ends with the context, or with this process."""
     name = f"bench-{os.getpid()}"
-    nodes = Path(f"/tmp/{name}.json")  # noqa: S108  gone as soon as it was read
-    nodes.write_text(json.dumps(crowd.node_groups(services, REPLICAS)))
-    try:
+    with TemporaryDirectory() as folder:
+        nodes = Path(folder, "nodes.json")
+        nodes.write_text(json.dumps(crowd.node_groups(services, REPLICAS)))
         cluster = Cluster.up(name, node_file=nodes, startup_seconds=0, owner_pid=os.getpid(), report=_say)
-    finally:
-        nodes.unlink()
     try:
         yield fill(cluster, services, pace or Pace(), noise)
     finally:
