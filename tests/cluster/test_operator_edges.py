@@ -408,8 +408,10 @@ def test_the_account_may_not_do_more_than_it_needs(cluster: Cluster, verb: str, 
 
 @pytest.mark.usefixtures("account")
 def test_the_manifests_pass_the_strictest_pod_security(cluster: Cluster) -> None:
-    told = cluster.kubectl("apply", "-k", str(ROOT / "deploy/base"), "--dry-run=server")
-    assert "deployment.apps/inferscale created (server dry run)" in told.stdout
+    told = cluster.kubectl(
+        "apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "deploy/base"), "--dry-run=server"
+    )
+    assert "deployment.apps/inferscale serverside-applied (server dry run)" in told.stdout
     assert told.stderr == ""
 
 
