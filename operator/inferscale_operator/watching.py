@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import kopf
@@ -75,7 +77,7 @@ async def watch(app: App, stop: asyncio.Event) -> None:
     confined = [kind for kind in scope.kinds if scope.confines(kind)]
     everywhere = [kind for kind in scope.kinds if not scope.confines(kind)]
 
-    async def operate(watched: Sequence[Kind], **where: Any) -> None:
+    async def operate(watched: Sequence[Kind], ready: asyncio.Event, **where: Any) -> None:
         try:
             await kopf.operator(
                 registry=handlers.make_registry(app, watched),
@@ -83,16 +85,31 @@ async def watch(app: App, stop: asyncio.Event) -> None:
                 memo=app,
                 standalone=True,
                 stop_flag=stop,
+                ready_flag=ready,
                 **where,
             )
         finally:
-            # Only one of them gets the signal.
             stop.set()
+            ready.set()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(operate(everywhere, clusterwide=True), name="watch")
+        parts: list[tuple[Sequence[Kind], asyncio.Event, dict[str, Any]]]
+        parts = [(everywhere, asyncio.Event(), {"clusterwide": True})]
         if confined:
-            group.create_task(operate(confined, namespaces=scope.namespaces), name="watch namespaces")
+            parts.append((confined, asyncio.Event(), {"namespaces": scope.namespaces}))
+        group.create_task(_end_by_signal([ready for _, ready, _ in parts], stop), name="signals")
+        for watched, ready, where in parts:
+            group.create_task(operate(watched, ready, **where), name="watch")
+
+
+async def _end_by_signal(ready: Sequence[asyncio.Event], stop: asyncio.Event) -> None:
+    """Have signals end all: kopf gives each to one of its operators, which then waits 5 s for the others."""
+    for event in ready:
+        await event.wait()
+    # Outside of the main thread there are none.
+    with suppress(ValueError, RuntimeError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def reconcile(app: App) -> None:

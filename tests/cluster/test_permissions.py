@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import sys
 import threading
 import time
 import uuid
@@ -362,3 +363,27 @@ def refused(client: Client, permission: Permission) -> bool:
     except ApiError as error:
         return error.status == 403
     return False
+
+
+@pytest.mark.parametrize("namespaces", [(), ("default", "kube-public")], ids=["cluster", "namespaces"])
+def test_a_signal_ends_it_at_once_and_gives_its_lease_back(
+    cluster: Cluster, namespaces: tuple[str, ...]
+) -> None:
+    lease = f"ends-{len(namespaces)}"
+    cluster.start(
+        lease,
+        sys.executable,
+        *("-m", "inferscale_operator", f"--kubeconfig={cluster.kubeconfig}", f"--prometheus-url={NOBODY}"),
+        *("--listen=0", "--lease-namespace=default", f"--lease-name={lease}"),
+        *(f"--namespace={place}" for place in namespaces),
+    )
+    api = Api(cluster.kubeconfig)
+
+    def holder() -> str:
+        found = api.get(f"apis/coordination.k8s.io/v1/namespaces/default/leases/{lease}") or {}
+        return str((found.get("spec") or {}).get("holderIdentity") or "")
+
+    eventually(holder, "it to lead")
+    cluster.stop(lease)
+    assert holder() == ""
+    api.close()
