@@ -77,35 +77,33 @@ async def watch(app: App, stop: asyncio.Event) -> None:
     confined = [kind for kind in scope.kinds if scope.confines(kind)]
     everywhere = [kind for kind in scope.kinds if not scope.confines(kind)]
 
-    async def operate(watched: Sequence[Kind], ready: asyncio.Event, **where: Any) -> None:
+    async def operate(watched: Sequence[Kind], **where: Any) -> None:
+        others = asyncio.all_tasks()
         try:
-            await kopf.operator(
+            tasks = await kopf.spawn_tasks(
                 registry=handlers.make_registry(app, watched),
                 settings=handlers.make_settings(),
                 memo=app,
                 standalone=True,
-                stop_flag=stop,
-                ready_flag=ready,
                 **where,
             )
+            _end_by_signal(stop)
+            await kopf.run_tasks(tasks, ignored=others)
         finally:
             stop.set()
-            ready.set()
 
     async with asyncio.TaskGroup() as group:
-        parts: list[tuple[Sequence[Kind], asyncio.Event, dict[str, Any]]]
-        parts = [(everywhere, asyncio.Event(), {"clusterwide": True})]
+        watches = [group.create_task(operate(everywhere, clusterwide=True), name="watch")]
         if confined:
-            parts.append((confined, asyncio.Event(), {"namespaces": scope.namespaces}))
-        group.create_task(_end_by_signal([ready for _, ready, _ in parts], stop), name="signals")
-        for watched, ready, where in parts:
-            group.create_task(operate(watched, ready, **where), name="watch")
+            watches.append(group.create_task(operate(confined, namespaces=scope.namespaces), name="watch"))
+        await stop.wait()
+        # By kopf's own flag it would wait for what watches still deliver: 5 s before the Lease is free.
+        for task in watches:
+            task.cancel()
 
 
-async def _end_by_signal(ready: Sequence[asyncio.Event], stop: asyncio.Event) -> None:
-    """Have signals end all: kopf gives each to one of its operators, which then waits 5 s for the others."""
-    for event in ready:
-        await event.wait()
+def _end_by_signal(stop: asyncio.Event) -> None:
+    """Have signals end all of kopf's operators: it gives each signal to the one that began last."""
     # Outside of the main thread there are none.
     with suppress(ValueError, RuntimeError):
         for number in (signal.SIGTERM, signal.SIGINT):

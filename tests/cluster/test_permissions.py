@@ -369,6 +369,7 @@ def refused(client: Client, permission: Permission) -> bool:
 def test_a_signal_ends_it_at_once_and_gives_its_lease_back(
     cluster: Cluster, namespaces: tuple[str, ...]
 ) -> None:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={installation.ROOT / 'crds'}")
     lease = f"ends-{len(namespaces)}"
     cluster.start(
         lease,

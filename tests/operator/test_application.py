@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import kopf
 import pytest
@@ -280,13 +281,14 @@ class Prometheus:
 
 
 def test_a_bug_in_the_tick_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def watching(**_: Any) -> None:
+    async def watching(*_: Any, **__: Any) -> None:
         await asyncio.Event().wait()
 
     async def bug(_: App) -> Outcome:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(kopf, "operator", watching)
+    monkeypatch.setattr(kopf, "spawn_tasks", AsyncMock(return_value=()))
+    monkeypatch.setattr(kopf, "run_tasks", watching)
     monkeypatch.setattr(tick, "tick", bug)
     running = app(Lists())
     running.prometheus = prometheus = Prometheus()  # type: ignore[assignment]
@@ -297,13 +299,14 @@ def test_a_bug_in_the_tick_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_end_of_the_watches_ends_the_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def watching(**_: Any) -> None:
+    async def watching(*_: Any, **__: Any) -> None:
         await asyncio.sleep(0)
 
     async def nothing(_: App) -> Outcome:
         return Outcome()
 
-    monkeypatch.setattr(kopf, "operator", watching)
+    monkeypatch.setattr(kopf, "spawn_tasks", AsyncMock(return_value=()))
+    monkeypatch.setattr(kopf, "run_tasks", watching)
     monkeypatch.setattr(tick, "tick", nothing)
     running = app(Lists())
     running.prometheus = prometheus = Prometheus()  # type: ignore[assignment]
