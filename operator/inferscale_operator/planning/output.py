@@ -50,6 +50,7 @@ def purchase_fields(bought: Purchase) -> dict[str, Any]:
     return {
         "purchase": purchase_records(bought),
         "purchaseCost": _rounded(bought.cost),
+        "purchaseBound": _rounded(bought.lower_bound),
         "budget": _rounded(bought.budget),
         "plan": as_fields(bought.plan),
     }

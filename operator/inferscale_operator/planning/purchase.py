@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import Deck
 from inferscale_operator.planning.formulate import Options, problem_of
 from inferscale_operator.planning.planner import solve_problem
+from inferscale_operator.planning.procurement import Market, procure, units_of
 from inferscale_operator.planning.report import Report
-from inferscale_solver import Candidates, Capacity, Outcome, Profile, SaturationPolicy, Solver, candidates
-from inferscale_solver.program import Effort, Program, Solution, integer_solution, matrix
-from inferscale_solver.resources import Resources, resources
-
-_EFFORT = Effort(nodes=20_000, relative_gap=1e-6, seconds=60.0)
-_TOLERANCE = 1e-6
+from inferscale_solver import (
+    Candidates,
+    Capacity,
+    Profile,
+    SaturationPolicy,
+    Service,
+    Solver,
+    candidates,
+    check,
+)
+from inferscale_solver.resources import resources
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Purchase:
 
     items: Mapping[str, Item]
     budget: float | None
+    lower_bound: float
+    """No purchase that leaves no more unserved at any priority costs less an hour."""
     plan: Report
 
     @property
@@ -53,9 +60,9 @@ class Purchase:
 def purchase(deck: Deck, now: Deck, options: Options) -> Purchase:
     """Find what to buy, beyond the capacity where accelerators are limited and from nothing otherwise.
 
-    A mixed-integer program with the objectives in order: services unserved at priority 1, 2, …, cost of
-    what is bought, cost of what is used. Each is a constraint on the next. Replicas are not placed on
-    nodes, since those to be bought are not known.
+    Services unserved at priority 1, 2, … come first, then the cost of what is bought, then the cost of what
+    is used; see `procurement`. Who is not served within the budget gets nothing; a service without any
+    candidate keeps what it has. Replicas are not placed on nodes, since those to be bought are not known.
 
     Args:
         deck: What to plan.
@@ -63,44 +70,67 @@ def purchase(deck: Deck, now: Deck, options: Options) -> Purchase:
         options: How to plan; `max_cost` is the budget, the cost per hour of what is bought.
 
     Raises:
-        UsageError: The solver found nothing within its limits, or the deck has no meaning to it.
+        UsageError: The deck has no meaning to the solver.
     """
-    owned = dict(deck.units or {}) if options.limited else {}
     sizing = problem_of(deck, replace(options, limited=False, max_cost=None))
     try:
+        check(sizing)
         found = candidates(sizing)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    servable = {service.name for service, ranked in zip(found.services, found.ranked, strict=True) if ranked}
+    owned = dict(deck.units or {}) if options.limited else {}
     prices = _prices(deck.accelerators)
-    chosen, bought = _decide(found, resources(sizing, found), owned, prices, options.max_cost)
-    services = tuple(
-        replace(
-            service,
-            performance=tuple(p for p in service.performance if p.profile == chosen[service.name])
-            if service.name in servable
-            else service.performance,
-        )
-        for service in sizing.services
-    )
+    kept = _kept_without_candidate(found)
+    free = {kind: max(owned.get(kind, 0) - kept[kind], 0) for kind in prices}
+    made = procure(found, Market(free, prices, resources(sizing, found), options.max_cost))
+    bought = dict.fromkeys(prices, 0)
+    for chosen in made.rows.values():
+        bought[found.profiles[chosen].type] += units_of(found, chosen)
+    bought = {kind: max(units - free[kind], 0) for kind, units in bought.items()}
     problem = replace(
         sizing,
-        services=services,
-        capacity=Capacity({kind: owned.get(kind, 0) + bought[kind] for kind in prices}),
+        services=tuple(
+            _as_chosen(service, found.profiles[row].name if (row := made.rows.get(i)) is not None else None)
+            if found.ranked[i]
+            else service
+            for i, service in enumerate(found.services)
+        ),
+        capacity=Capacity({kind: max(owned.get(kind, 0), kept[kind]) + bought[kind] for kind in prices}),
         settings=replace(sizing.settings, saturation_policy=SaturationPolicy.NONE, solver=Solver.GREEDY),
     )
     plan = solve_problem(problem, deck, now)
+    names = {found.services[i].name for i, ranked in enumerate(found.ranked) if ranked and i not in made.rows}
     limits = [
         *(["the budget"] if options.max_cost is not None else []),
         *(["the quotas"] if options.quotas else []),
     ]
     reason = f"nothing: not within {' and '.join(limits)}"
-    lines = tuple(
-        replace(line, reason=reason) if line.outcome is Outcome.UNSERVED and line.server in servable else line
-        for line in plan.lines
-    )
+    lines = tuple(replace(line, reason=reason) if line.server in names else line for line in plan.lines)
+    least = {
+        priority: made.unserved_bound[priority]
+        + sum(not ranked and found.services[i].priority == priority for i, ranked in enumerate(found.ranked))
+        for priority in made.unserved_bound
+    }
     items = {kind: Item(owned.get(kind, 0), bought[kind], price) for kind, price in prices.items()}
-    return Purchase(items, options.max_cost, replace(plan, lines=lines, solver="purchase"))
+    whole = replace(plan, lines=lines, solver="purchase", unserved_bound=least)
+    return Purchase(items, options.max_cost, made.lower_bound, whole)
+
+
+def _as_chosen(service: Service, profile: str | None) -> Service:
+    """The service with nothing to choose: its accelerator, or nothing at all."""
+    performance = tuple(data for data in service.performance if data.profile == profile)
+    if profile is not None:
+        return replace(service, performance=performance)
+    return replace(service, performance=(), excluded={}, current=None, min_replicas=0)
+
+
+def _kept_without_candidate(found: Candidates) -> Counter[str]:
+    """Units by type that services hold which have no candidate."""
+    units: Counter[str] = Counter()
+    for ranked, held in zip(found.ranked, found.holdings, strict=True):
+        if not ranked and held is not None:
+            units[held.profile.type] += held.replicas * held.units_per_replica
+    return units
 
 
 def _prices(profiles: tuple[Profile, ...]) -> dict[str, float]:
@@ -109,90 +139,3 @@ def _prices(profiles: tuple[Profile, ...]) -> dict[str, float]:
         price = profile.cost / profile.multiplicity
         prices[profile.type] = min(price, prices.get(profile.type, price))
     return prices
-
-
-def _decide(
-    found: Candidates,
-    quotas: Resources,
-    owned: Mapping[str, int],
-    prices: Mapping[str, float],
-    budget: float | None,
-) -> tuple[dict[str, str | None], dict[str, int]]:
-    """The profile of every service, None for nothing, and the units to buy of every type.
-
-    Columns: a candidate each, an `unserved` for each service, the units bought of each type. Rows: one
-    choice for each service, the units of each type, the unserved of each priority, the cost bought, the
-    quotas.
-    """
-    rows = [row for ranked in found.ranked for row in ranked]
-    owner = {row: i for i, ranked in enumerate(found.ranked) for row in ranked}
-    count, kinds = len(found.services), list(prices)
-    priorities = sorted({service.priority for service in found.services})
-    type_row = {kind: count + i for i, kind in enumerate(kinds)}
-    level_row = {priority: count + len(kinds) + i for i, priority in enumerate(priorities)}
-    cost_row = count + len(kinds) + len(priorities)
-    units = found.replicas * found.units_per_replica
-    columns: list[list[tuple[int, float]]] = [
-        [
-            (owner[row], 1.0),
-            (type_row[found.profiles[row].type], float(units[row])),
-            *((cost_row + 1 + i, amount * float(found.replicas[row])) for i, amount in quotas.rows[row]),
-        ]
-        for row in rows
-    ]
-    columns += [[(i, 1.0), (level_row[service.priority], 1.0)] for i, service in enumerate(found.services)]
-    columns += [[(type_row[kind], -1.0), (cost_row, prices[kind])] for kind in kinds]
-    width = len(columns)
-    most = float(units[rows].sum()) if rows else 0.0
-    program = Program(
-        matrix=matrix(cost_row + 1 + len(quotas.resources), columns),
-        upper=np.concatenate([np.ones(len(rows) + count), np.full(len(kinds), most)]),
-        integer=np.ones(width, dtype=np.int64),
-        row_lower=np.concatenate(
-            [np.ones(count), np.full(cost_row + 1 + len(quotas.resources) - count, -np.inf)]
-        ),
-        row_upper=np.concatenate(
-            [
-                np.ones(count),
-                [float(owned.get(kind, 0)) for kind in kinds],
-                np.full(len(priorities), np.inf),
-                [np.inf if budget is None else budget],
-                [quota.limit for quota in quotas.resources],
-            ]
-        ),
-    )
-    unserved = np.zeros((len(priorities), width))
-    for i, service in enumerate(found.services):
-        unserved[priorities.index(service.priority), len(rows) + i] = 1.0
-    spent = np.zeros(width)
-    spent[width - len(kinds) :] = [prices[kind] for kind in kinds]
-    running = np.zeros(width)
-    running[: len(rows)] = found.cost[rows]
-    # Of equal purchases the fewest units: a free type is not bought for nothing.
-    running[width - len(kinds) :] = _TOLERANCE
-    levels = [(level_row[priority], unserved[i]) for i, priority in enumerate(priorities)]
-    solution = None
-    for row, objective in (*levels, (cost_row, spent), (None, running)):
-        solution = _solved(program, objective, None if solution is None else solution)
-        if row is not None:
-            program = _held(program, row, float(objective @ solution.x))
-    x = np.zeros(width) if solution is None else solution.x
-    chosen: dict[str, str | None] = {service.name: None for service in found.services}
-    for position in np.flatnonzero(x[: len(rows)] > 0.5).tolist():
-        row = rows[position]
-        chosen[found.services[owner[row]].name] = found.profiles[row].name
-    return chosen, dict(zip(kinds, np.round(x[width - len(kinds) :]).astype(int).tolist(), strict=True))
-
-
-def _solved(program: Program, objective: np.ndarray, start: Solution | None) -> Solution:
-    solution = integer_solution(program, objective, _EFFORT, None if start is None else start.x)
-    if solution is None:
-        raise UsageError("--buy: no purchase was found within the work limit: plan fewer servers at once")
-    return solution
-
-
-def _held(program: Program, row: int, value: float) -> Program:
-    """The program with what was reached as a limit."""
-    upper = program.row_upper.copy()
-    upper[row] = min(upper[row], value + _TOLERANCE * max(1.0, abs(value)))
-    return replace(program, row_upper=upper)

@@ -89,7 +89,8 @@ def purchase_tables(bought: Purchase) -> Group:
     ]
     table = columns("To buy", ["type", "owned", "buy", "price", "cost/h"], rows)
     budget = "" if bought.budget is None else f" of a budget of {bought.budget:,.2f}"
-    return Group(table, f"Buying costs {bought.cost:,.2f}/h{budget}", *_parts(bought.plan))
+    bound = f"no purchase that serves as many costs less than {bought.lower_bound:,.2f}/h"
+    return Group(table, f"Buying costs {bought.cost:,.2f}/h{budget}; {bound}", *_parts(bought.plan))
 
 
 def frontier_table(points: Sequence[Point]) -> Table:
