@@ -27,7 +27,15 @@ from inferscale_queueing.simulation import (
     replay,
     simulate,
 )
-from inferscale_queueing.sizing import Binding, Sizing, Targets, replicas, required_rate, size
+from inferscale_queueing.sizing import (
+    Binding,
+    Sizing,
+    Targets,
+    replica_count,
+    replicas,
+    required_rate,
+    size,
+)
 from inferscale_queueing.slack import Slack, TargetRates, slack, target_rates
 from inferscale_queueing.variability import Variability, service_cov
 from inferscale_queueing.waiting import Rule
@@ -71,6 +79,7 @@ __all__ = [
     "max_batch_size",
     "prepare",
     "replay",
+    "replica_count",
     "replicas",
     "required_rate",
     "service_cov",

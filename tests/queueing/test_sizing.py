@@ -10,6 +10,7 @@ from inferscale_queueing import (
     PrefillDecode,
     Targets,
     analyze,
+    replica_count,
     replicas,
     required_rate,
     size,
@@ -227,3 +228,16 @@ def test_replicas_are_enough_and_not_one_too_many(required: float, rate: float, 
     count = int(replicas(required, rate, fewest)[0])
     assert count * rate >= required * (1 - 2e-9)
     assert count == max(fewest, 1) or (count - 1) * rate < required
+
+
+@settings(deadline=None)
+@given(required=st.floats(0, 1e6), rate=st.floats(1e-12, 1e9), fewest=st.integers(0, 10))
+def test_the_count_of_a_single_candidate_is_that_of_many(required: float, rate: float, fewest: int) -> None:
+    assert replica_count(required, rate, fewest) == replicas(required, rate, fewest)[0]
+
+
+def test_a_single_candidate_is_refused_as_many_are() -> None:
+    with pytest.raises(ValueError, match=r"rate_per_replica\[0\] is 0 where 0.1 is required"):
+        replica_count(0.1, 0.0)
+    with pytest.raises(ValueError, match="required"):
+        replica_count(-1.0, 1.0)

@@ -111,7 +111,7 @@ def needed_replicas(decision: Decision, accelerator: str, rate: float, least: in
     for candidate in decision.candidates:
         allocation = candidate.allocation
         if candidate.profile == accelerator and allocation is not None and allocation.rate_per_replica > 0:
-            return int(queueing.replicas(rate, allocation.rate_per_replica, least)[0])
+            return queueing.replica_count(rate, allocation.rate_per_replica, least)
     return None
 
 

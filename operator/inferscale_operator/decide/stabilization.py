@@ -121,7 +121,7 @@ def stabilize(
     def replicas(past: Recommendation) -> int:
         if past.accelerator == latest.accelerator or rate_per_replica <= 0:
             return past.replicas
-        return int(queueing.replicas(past.rate, rate_per_replica)[0])
+        return queueing.replica_count(past.rate, rate_per_replica)
 
     if not same:
         stays = [
