@@ -20,6 +20,7 @@ from inferscale_operator.api.base import Condition, ConditionStatus
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.kube import writer
 from inferscale_operator.kube.client import UNREACHABLE, ApiError, Client
+from inferscale_operator.kube.definitions import Definitions
 from inferscale_operator.kube.kinds import INFERENCE_ALLOCATION
 from inferscale_operator.kube.parse import AllocationRecord, parse_allocation
 from inferscale_operator.kube.stores import Answer, World
@@ -81,6 +82,7 @@ def act(
     world: World,
     written: dict[str, datetime],
     *,
+    definitions: Definitions | None = None,
     first: Collection[str] = (),
     deadline: float = math.inf,
     figures_s: float = math.inf,
@@ -93,13 +95,14 @@ def act(
         plan: What is to be done.
         world: The copy of the stores that the plan was made from.
         written: By uid, when a status was last written; kept up to date here.
+        definitions: What the API server is known to keep of a status; kept up to date here.
         first: What was left the last time, and is begun with now.
         deadline: When nothing more is begun, by the monotonic clock.
         figures_s: Seconds for figures alone, after all that matters; what they do not suffice for comes with
             a later plan, the longest unwritten first.
         workers: How many services are written at a time; the writes of one are always in order.
     """
-    actor = _Actor(client, plan.time, world, written, deadline)
+    actor = _Actor(client, plan.time, world, written, definitions or Definitions(), deadline)
     works: list[Work] = [
         *((service.key, partial(actor.serve, service)) for service in plan.services),
         *((f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan)) for orphan in plan.orphans),
@@ -131,6 +134,7 @@ class _Actor:
     time: datetime
     world: World
     written: dict[str, datetime]
+    definitions: Definitions
     deadline: float
     outcome: Outcome = field(default_factory=Outcome)
     waiting: list[tuple[float, str, Callable[[], object]]] = field(default_factory=list)
@@ -190,16 +194,17 @@ class _Actor:
 
     def report(self, plan: StatusPlan) -> None:
         ref = plan.ref
-        old = self.world.status_of(ref.kind, (ref.namespace or "", ref.name))
-        new = writer.merged(old, plan.status)
+        key = (ref.namespace or "", ref.name)
+        old = self.world.status_of(ref.kind, key)
+        new = self.definitions.kept(ref.kind, writer.stated(plan.status))
         # An event is sent since something changed: without the write it would be sent again and again.
         age_s = math.inf if plan.events else self._age_s(ref.uid)
         if writer.needs_write(old, new, age_s):
 
             def write() -> None:
-                version = self.world.resource_version_of(ref.kind, (ref.namespace or "", ref.name))
-                self.outcome.answers.append(writer.write_status(self.client, ref, new, version))
-                self.written[ref.uid] = self.time
+                version = self.world.resource_version_of(ref.kind, key)
+                answer = self._written(ref, writer.stated(plan.status), version)
+                self.outcome.answers.append(answer)
 
             if plan.events or writer.matters(old, new):
                 write()
@@ -233,22 +238,30 @@ class _Actor:
             self._answered(writer.mark_move(self.client, record, None))
 
     def _recorded(self, record: AllocationRecord, status: InferenceAllocationStatus) -> AllocationRecord:
-        new = writer.allocation_json(status)
+        kind = INFERENCE_ALLOCATION.name
         age_s = self._age_s(record.uid)
 
         def write() -> AllocationRecord:
-            ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
-            answer = writer.write_status(self.client, ref, new, record.resource_version)
-            self.written[record.uid] = self.time
+            # Made anew, since all that wait would be many.
+            sent = writer.allocation_json(status)
+            ref = ObjectRef(kind, record.name, record.uid, record.namespace)
+            answer = self._written(ref, sent, record.resource_version)
             self.outcome.held.pop(record.uid, None)
             return self._answered(answer)
 
-        if writer.matters(record.raw_status, new):
+        old, new = record.raw_status, self.definitions.kept(kind, writer.allocation_json(status))
+        if writer.matters(old, new):
             return write()
         self.outcome.held[record.uid] = status
-        if writer.needs_write(record.raw_status, new, age_s):
+        if writer.needs_write(old, new, age_s):
             self.waiting.append((-age_s, record.service, write))
         return record
+
+    def _written(self, ref: ObjectRef, status: Mapping[str, Any], version: str) -> Answer:
+        answer = writer.write_status(self.client, ref, status, version)
+        self.written[ref.uid] = self.time
+        self.definitions.learn(ref.kind, status, answer.raw.get("status") or {})
+        return answer
 
     def _patched(self, key: str, patch: DeploymentPatch | None) -> ApiError | None:
         """Patch a Deployment; an error that a person must put right is returned, others are raised."""

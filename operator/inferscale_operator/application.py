@@ -20,6 +20,7 @@ from inferscale_operator.endpoint import Endpoint, told
 from inferscale_operator.errors import UsageError
 from inferscale_operator.health import Health, Role, alive, ready
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
+from inferscale_operator.kube.definitions import Definitions
 from inferscale_operator.kube.kinds import (
     DEPLOYMENT,
     INFERENCE_ALLOCATION,
@@ -42,6 +43,7 @@ from inferscale_operator.telemetry.instruments import CONTENT_TYPE, CountedMetri
 
 logger = logging.getLogger(__name__)
 
+OLDER = "They are older than this operator: kubectl apply --server-side -f crds/"
 CONTACT_EVERY_S = 5.0
 CONTACT_LIMIT_S = 5.0
 """For the API server to answer that it is there."""
@@ -71,6 +73,8 @@ class App:
     """By uid: statuses of InferenceAllocations that are decided and not worth a write yet."""
     written: dict[str, datetime] = field(default_factory=dict)
     """By uid: when a status was last written."""
+    definitions: Definitions = field(default_factory=Definitions)
+    """What the API server keeps of a status."""
     saved: float | None = None
     """What was saved up to the last tick, all services together; None: there was none."""
     left: list[str] = field(default_factory=list)
@@ -149,6 +153,16 @@ class App:
         if self.leading.is_set():
             self.held.update(outcome.held)
         self._forget()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        told = "; ".join(f"{kind} {', '.join(paths)}" for kind, paths in self.definitions.dropped.items())
+        if told != self.health.dropped:
+            self.health.dropped = told
+            if told:
+                logger.error("The custom resource definitions do not keep: %s. %s", told, OLDER)
+            else:
+                logger.info("The custom resource definitions keep every field again")
 
     def _awaited(self, raw: Raw, change: Change[Any]) -> bool:
         """Whether a Deployment that a service names came or went."""

@@ -19,6 +19,8 @@ REQUEST_TIMEOUT_S = 30.0
 INACTIVITY_TIMEOUT_S = 70.0
 """Bookmarks come every minute: a watch that is silent for longer is frozen."""
 CONNECT_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 0.2
+"""Kopf keeps the last event of every object in memory for so long: after a listing that is all of it."""
 
 
 def make_registry(app: App, watched: Iterable[Kind]) -> kopf.OperatorRegistry:
@@ -46,7 +48,24 @@ def make_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = CONNECT_TIMEOUT_S
     settings.watching.chunk_size = PAGE
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT_S
+    settings.queueing.idle_timeout = IDLE_TIMEOUT_S
+    settings.persistence.diffbase_storage = _NoDiffs()
     return settings
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Nothing to compare an object with: kopf copies the whole of it for that at every event."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        del body, extra_fields
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is kept on an object."""
 
 
 def connection(configuration: Configuration) -> kopf.ConnectionInfo:

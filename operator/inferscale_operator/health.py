@@ -41,6 +41,8 @@ class Health:
     """Why a kind cannot be listed, and what to do about it; empty: nothing stands in the way."""
     lacking: str = ""
     """What the account should be allowed and is not; empty: nothing, or it is not known yet."""
+    dropped: str = ""
+    """Fields of statuses that the custom resource definitions do not keep; empty: none, as far as seen."""
     role: Role = Role.STANDBY
     api_error: str = NOT_ASKED
     """Empty: the API server answered when it was last asked."""
@@ -80,6 +82,7 @@ def ready(health: Health) -> Verdict:
             "role": health.role.value,
             "stores": "filled" if health.filled else health.obstacle or "being filled",
             "permissions": f"missing: {health.lacking}" if health.lacking else "none missing",
+            "definitions": f"do not keep: {health.dropped}" if health.dropped else "keep every field",
             "apiServer": health.api_error or "reachable",
             "prometheus": health.prometheus_error or "reachable",
         },

@@ -41,7 +41,7 @@ class ObjectRef:
 
 @dataclass(frozen=True)
 class StatusPlan:
-    """The status (JSON, merge patch) that a custom resource should have, and events about it."""
+    """The status (JSON; what is null is absent) that a custom resource should have, and events about it."""
 
     ref: ObjectRef
     status: Mapping[str, Any]

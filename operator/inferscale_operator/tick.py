@@ -118,6 +118,7 @@ def _act(app: App, plan: Plan, world: World) -> Outcome:
         plan,
         world,
         app.written,
+        definitions=app.definitions,
         first=frozenset(app.left),
         deadline=time.monotonic() + ACT_LIMIT_S,
         figures_s=FIGURES_S,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from inferscale_operator import handlers
 from inferscale_operator.kube.client import ApiError, Client
 from inferscale_operator.kube.kinds import Kind
 from inferscale_operator.kube.permissions import missing, needed
+from inferscale_operator.kube.stores import Key, Listed, Raw, key_of
 
 if TYPE_CHECKING:
     from inferscale_operator.application import App
@@ -62,13 +63,19 @@ async def fill(app: App) -> None:
 
 
 async def _list(app: App, kind: Kind) -> None:
+    async for page in _pages(app, kind):
+        app.stores.by_kind[kind].seed(page)
+
+
+async def _pages(app: App, kind: Kind, *, metadata_only: bool = False) -> AsyncIterator[Raw]:
+    """All objects of a kind that are read, a page at a time: what one took is used again by the next."""
     for place in app.stores.scope.places(kind):
         token, more = "", True
         while more:
-            page = await asyncio.to_thread(app.client.page, kind, token, place)
-            app.stores.by_kind[kind].seed(page)
+            page = await asyncio.to_thread(app.client.page, kind, token, place, metadata_only=metadata_only)
             token = (page.get("metadata") or {}).get("continue", "")
             more = bool(token)
+            yield page
 
 
 async def watch(app: App, stop: asyncio.Event) -> None:
@@ -121,16 +128,23 @@ async def reconcile(app: App) -> None:
         for kind in sorted(app.relisted, key=lambda kind: kind.plural):
             app.relisted.discard(kind)
             try:
-                listing = await asyncio.to_thread(
-                    app.stores.scope.list_all, app.client, kind, metadata_only=True
-                )
+                listed = await _listed(app, kind)
             except ApiError as error:
                 logger.warning("%s cannot be listed to be compared: %s", kind.plural, error.message)
                 continue
-            gone = app.stores.by_kind[kind].reconcile(listing)
+            gone = app.stores.by_kind[kind].reconcile(listed)
             if gone:
                 logger.info("%d %s went away unnoticed", len(gone), kind.plural)
                 app.changed.set()
+
+
+async def _listed(app: App, kind: Kind) -> Listed:
+    keys: set[Key] = set()
+    versions = []
+    async for page in _pages(app, kind, metadata_only=True):
+        keys.update(map(key_of, page.get("items") or ()))
+        versions.append(int(page["metadata"]["resourceVersion"]))
+    return Listed(frozenset(keys), min(versions))
 
 
 async def review(app: App) -> None:

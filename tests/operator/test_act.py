@@ -10,8 +10,8 @@ from inferscale_operator.act import Outcome, act
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError, PatchType
+from inferscale_operator.kube.definitions import Definitions
 from inferscale_operator.kube.stores import Stores
-from inferscale_operator.kube.writer import merged
 from inferscale_operator.plan import (
     DeploymentPatch,
     EventNote,
@@ -33,6 +33,20 @@ CONFLICT = ApiError(409, "Conflict", "the object has been modified")
 UNREACHABLE = ApiError(0, "Unreachable", "no answer")
 
 
+def merged(old: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """What a JSON merge patch (RFC 7396) makes of an object."""
+    result = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            before = result.get(key)
+            result[key] = merged(before if isinstance(before, dict) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
 class Server:
     """An API server with InferenceAllocations that says yes, but for what it is told to refuse."""
 
@@ -40,6 +54,8 @@ class Server:
         self.refusals = refusals
         self.requests: list[tuple[str, str, Any]] = []
         self.allocations: dict[str, objects.Object] = {}
+        self.unknown: set[str] = set()
+        """Fields of a status that its definitions do not have."""
 
     def create(self, kind: kinds.Kind, _namespace: str | None, body: Any) -> Any:
         name = body["metadata"]["name"]
@@ -53,9 +69,11 @@ class Server:
         self, kind: kinds.Kind, _namespace: str | None, name: str, body: Any, _: PatchType, sub: str = ""
     ) -> Any:
         self._answer(f"patch {kind.name}{'/' + sub if sub else ''}", name, body)
+        change = body
+        if isinstance(body, list):
+            change = {"status": {k: v for k, v in body[1]["value"].items() if k not in self.unknown}}
         if kind is not kinds.INFERENCE_ALLOCATION:
-            return body
-        change = {"status": body[1]["value"]} if isinstance(body, list) else body
+            return objects.service(name) | change
         raw = self.allocations[name]
         self.allocations[name] = raw | change if isinstance(body, list) else merged(raw, change)
         return self.allocations[name]
@@ -390,3 +408,40 @@ def test_services_that_are_written_at_a_time_are_all_written_each_in_its_order()
         )
         assert "patch Deployment" in told
         assert told == also
+
+
+def test_a_field_that_older_definitions_drop_is_told_and_costs_no_write_at_every_tick() -> None:
+    server, definitions = Server(), Definitions()
+    server.unknown = {"reason"}
+    told = objects.service(status={"replicas": 2, "conditions": service_plan().status.status["conditions"]})
+
+    def once_more(status: InferenceAllocationStatus) -> list[str]:
+        server.requests.clear()
+        known = tuple(server.allocations.values())
+        plan = service_plan(allocation=status, events=())
+        carry_out(server, plan, present=known, service=told, definitions=definitions)
+        return server.said
+
+    assert "patch InferenceAllocation/status" in once_more(DONE)
+    assert definitions.dropped == {"InferenceAllocation": ("status.reason",)}
+    assert once_more(DONE) == []
+    # The definitions are brought up to date: the next write, whatever its cause, finds that out.
+    server.unknown = set()
+    assert once_more(DONE.model_copy(update={"mode": "Apply"})) == ["patch InferenceAllocation/status"]
+    assert definitions.dropped == {}
+    assert server.allocations["chat"]["status"]["reason"] == "Optimal"
+
+
+def test_a_key_that_left_a_status_leaves_the_object_too() -> None:
+    server = Server()
+    before = {"replicas": 2, "prices": {"h100": 1.0, "a100": 2.0}}
+    status = StatusPlan(ref(), {"replicas": 2, "prices": {"a100": 2.0, "l4": None}, "accelerator": None})
+    plan = ServicePlan(ref(), DONE, status)
+    carry_out(
+        server,
+        plan,
+        present=(objects.allocation(status={"reason": "Optimal"}),),
+        service=objects.service(status=before),
+    )
+    [operations] = [body for what, _, body in server.requests if what == "patch InferenceService/status"]
+    assert operations[1]["value"] == {"replicas": 2, "prices": {"a100": 2.0}}

@@ -40,7 +40,7 @@ class Lists:
             raise self.error
         return objects.listing()
 
-    def page(self, kind: kinds.Kind, token: str, _namespace: str | None) -> objects.Object:
+    def page(self, kind: kinds.Kind, token: str, _namespace: str | None, **_: Any) -> objects.Object:
         assert not token
         return self.list_all(kind)
 

@@ -9,7 +9,7 @@ import kubernetes_objects as objects
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.parse import parse_deployment, parse_pod
-from inferscale_operator.kube.stores import Answer, Store, Stores
+from inferscale_operator.kube.stores import Answer, Listed, Store, Stores
 
 KEY = ("team", "chat")
 
@@ -79,7 +79,7 @@ def test_what_a_listing_no_longer_has_is_dropped_unless_it_is_newer_than_the_lis
     store = Store(parse_deployment)
     for name, version in (("kept", 3), ("gone", 4), ("new", 11)):
         store.apply("ADDED", objects.deployment(name, version=version))
-    assert store.reconcile(objects.listing(objects.deployment("kept"), version=10)) == (("team", "gone"),)
+    assert store.reconcile(Listed(frozenset({("team", "kept")}), as_of=10)) == (("team", "gone"),)
     assert set(store.copy()) == {("team", "kept"), ("team", "new")}
 
 

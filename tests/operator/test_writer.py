@@ -17,7 +17,7 @@ from inferscale_operator.api.inference_allocation import (
     MoveStep,
 )
 from inferscale_operator.kube import kinds
-from inferscale_operator.kube.writer import allocation_json, merged, needs_write, send_event
+from inferscale_operator.kube.writer import allocation_json, needs_write, send_event, stated
 from inferscale_operator.plan import EventNote, EventType, ObjectRef
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -101,16 +101,16 @@ def test_mere_times_are_written_every_few_minutes(path: tuple[str | int, ...], v
     assert needs_write(STATUS, changed(path, value), 240)
 
 
-def test_a_merge_patch_removes_nulls_replaces_lists_and_merges_objects() -> None:
-    old = {"a": 1, "b": {"c": 2, "d": 3}, "e": [1, 2]}
-    assert merged(old, {"a": None, "b": {"d": None, "f": 4}, "e": [3]}) == {"b": {"c": 2, "f": 4}, "e": [3]}
-
-
 @settings(deadline=None)
-@given(json_objects, json_objects)
-def test_the_same_merge_patch_twice_changes_nothing_more(old: dict[str, Any], patch: dict[str, Any]) -> None:
-    once = merged(old, patch)
-    assert merged(once, patch) == once
+@given(json_objects)
+def test_stating_a_status_again_changes_nothing(status: dict[str, Any]) -> None:
+    once = stated(status)
+    assert stated(once) == once
+
+
+def test_nulls_are_left_out_at_any_depth_and_all_else_stays() -> None:
+    status = {"a": None, "b": {"c": None, "d": 0}, "e": [{"f": None, "g": ""}, {}], "h": False}
+    assert stated(status) == {"b": {"d": 0}, "e": [{"g": ""}, {}], "h": False}
 
 
 def test_a_recorded_move_keeps_the_nulls_of_its_template_and_drops_fields_that_are_not_set() -> None:

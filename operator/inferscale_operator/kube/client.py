@@ -132,13 +132,26 @@ class Client:
         self._observer = observer
         self._timeout_s = timeout_s
 
-    def list_all(
-        self, kind: Kind, namespace: str | None = None, *, metadata_only: bool = False
-    ) -> dict[str, Any]:
+    def list_all(self, kind: Kind, namespace: str | None = None) -> dict[str, Any]:
         """All objects of a kind, from the API server's cache.
 
         Args:
             kind: Kind of the objects.
+            namespace: Of this namespace; None: of the cluster.
+
+        Raises:
+            ApiError: it was refused or there was no answer.
+        """
+        return self._request("list", kind.name, kind.path(namespace), {"resourceVersion": "0"}, {})
+
+    def page(
+        self, kind: Kind, token: str = "", namespace: str | None = None, *, metadata_only: bool = False
+    ) -> dict[str, Any]:
+        """A page of the objects of a kind, for what need not hold all of them at a time.
+
+        Args:
+            kind: Kind of the objects.
+            token: `metadata.continue` of the page before, which the last one does not have.
             namespace: Of this namespace; None: of the cluster.
             metadata_only: Only their metadata, which is a fraction of the bytes.
 
@@ -148,22 +161,8 @@ class Client:
         accept = "application/json"
         if metadata_only:
             accept = f"{accept};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-        query = {"resourceVersion": "0"}
-        return self._request("list", kind.name, kind.path(namespace), query, {"Accept": accept})
-
-    def page(self, kind: Kind, token: str = "", namespace: str | None = None) -> dict[str, Any]:
-        """A page of the objects of a kind, for what need not hold all of them at a time.
-
-        Args:
-            kind: Kind of the objects.
-            token: `metadata.continue` of the page before, which the last one does not have.
-            namespace: Of this namespace; None: of the cluster.
-
-        Raises:
-            ApiError: it was refused or there was no answer.
-        """
         query = {"limit": str(PAGE)} | ({"continue": token} if token else {})
-        return self._request("list", kind.name, kind.path(namespace), query, {})
+        return self._request("list", kind.name, kind.path(namespace), query, {"Accept": accept})
 
     def version(self) -> str:
         """The version of Kubernetes: the least that a reachable API server answers.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -48,9 +48,14 @@ class CustomRecord(Generic[Spec]):
 
     resource: Resource[Spec]
     deleting: bool
-    status: Mapping[str, Any] = field(default_factory=dict)
-    """As it is on the API server."""
+    packed_status: bytes = b"{}"
+    """As it is on the API server, in JSON: that takes a fifth of the memory of its objects."""
     resource_version: str = ""
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """As it is on the API server."""
+        return _unpacked(self.packed_status)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,15 @@ class AllocationRecord:
     deleting: bool
     status: InferenceAllocationStatus | None
     """None: never written, or not to be read."""
-    raw_status: Mapping[str, Any] = field(default_factory=dict)
-    """As it is on the API server."""
+    packed_status: bytes = b"{}"
+    """As it is on the API server, in JSON."""
     approved: str = ""
     """Digest of the plan that somebody approves, from our annotation; empty: none."""
+
+    @property
+    def raw_status(self) -> Mapping[str, Any]:
+        """As it is on the API server."""
+        return _unpacked(self.packed_status)
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,15 @@ class AutoscalerRecord:
     name: str
     """With what made it, such as a ScaledObject of KEDA's."""
     deployment: str
+
+
+def _packed(status: Raw) -> bytes:
+    return json.dumps(status, separators=(",", ":")).encode()
+
+
+def _unpacked(status: bytes) -> Raw:
+    found: Raw = json.loads(status)
+    return found
 
 
 def explain(error: ValidationError) -> str:
@@ -147,7 +166,7 @@ def parse_custom(raw: Raw, model: type[Spec]) -> CustomRecord[Spec]:
     return CustomRecord(
         resource,
         deleting="deletionTimestamp" in meta,
-        status=status,
+        packed_status=_packed(status),
         resource_version=meta["resourceVersion"],
     )
 
@@ -179,7 +198,7 @@ def parse_allocation(raw: Raw) -> AllocationRecord:
         deployment=meta.get("annotations", {}).get(DEPLOYMENT_ANNOTATION),
         deleting="deletionTimestamp" in meta,
         status=status,
-        raw_status=raw_status,
+        packed_status=_packed(raw_status),
         approved=meta.get("annotations", {}).get(APPROVED_ANNOTATION, ""),
     )
 

@@ -14,9 +14,7 @@ Raw = Mapping[str, Any]
 class Listing(Protocol):
     """What lists objects."""
 
-    def list_all(
-        self, kind: Kind, namespace: str | None = None, *, metadata_only: bool = False
-    ) -> dict[str, Any]:
+    def list_all(self, kind: Kind, namespace: str | None = None) -> dict[str, Any]:
         """All objects of a kind, of one namespace or of the cluster."""
 
 
@@ -44,13 +42,13 @@ class Scope:
         """The namespaces in which objects of a kind are read; None stands for the cluster."""
         return self.namespaces if self.confines(kind) else (None,)
 
-    def list_all(self, client: Listing, kind: Kind, *, metadata_only: bool = False) -> Raw:
+    def list_all(self, client: Listing, kind: Kind) -> Raw:
         """All objects of a kind that are read, as one listing as old as its oldest part.
 
         Raises:
             ApiError: a listing was refused or there was no answer.
         """
-        parts = [client.list_all(kind, place, metadata_only=metadata_only) for place in self.places(kind)]
+        parts = [client.list_all(kind, place) for place in self.places(kind)]
         if len(parts) == 1:
             return parts[0]
         version = min(int(part["metadata"]["resourceVersion"]) for part in parts)

@@ -47,7 +47,17 @@ class Answer:
     created: bool = False
 
 
-def _key(raw: Raw) -> Key:
+@dataclass(frozen=True)
+class Listed:
+    """Which objects of a kind there are."""
+
+    keys: frozenset[Key]
+    as_of: int
+    """Resource version of the listing; of several, of the oldest."""
+
+
+def key_of(raw: Raw) -> Key:
+    """Namespace and name of an object."""
     return (raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
 
 
@@ -73,7 +83,7 @@ class Store(Generic[Value]):
 
     def apply(self, event: str | None, raw: Raw) -> Change[Value]:
         """Take in an event (`ADDED`, `MODIFIED`, `DELETED`, None for a listing) and tell what changed."""
-        key, version = _key(raw), int(raw["metadata"]["resourceVersion"])
+        key, version = key_of(raw), int(raw["metadata"]["resourceVersion"])
         before = self._values.get(key)
         if version < self._versions.get(key, 0):
             return Change(before, before)
@@ -88,18 +98,20 @@ class Store(Generic[Value]):
 
     def knows(self, raw: Raw) -> bool:
         """Whether an object of this name is there."""
-        return _key(raw) in self._values
+        return key_of(raw) in self._values
 
-    def reconcile(self, listing: Raw) -> tuple[Key, ...]:
-        """Drop what a listing (metadata is enough) no longer has: deletions that no watch delivered.
+    def reconcile(self, listed: Listed) -> tuple[Key, ...]:
+        """Drop what a listing no longer has: deletions that no watch delivered.
 
         Returns:
             The keys of what was dropped.
         """
-        as_of = int(listing["metadata"]["resourceVersion"])
-        listed = {_key(item) for item in listing.get("items") or ()}
         # What is newer than the listing may have come after it.
-        gone = tuple(key for key, version in self._versions.items() if version <= as_of and key not in listed)
+        gone = tuple(
+            key
+            for key, version in self._versions.items()
+            if version <= listed.as_of and key not in listed.keys
+        )
         for key in gone:
             del self._values[key], self._versions[key]
         return gone

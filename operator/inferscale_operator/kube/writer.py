@@ -91,18 +91,13 @@ def matters(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return not _same(old, new, _FIGURES_AND_TIMES)
 
 
-def merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """What a JSON merge patch (RFC 7396) makes of an object."""
-    result = dict(old)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            before = result.get(key)
-            result[key] = merged(before if isinstance(before, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result
+def stated(value: Any) -> Any:
+    """JSON as the API server holds it: fields that are null are absent, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: stated(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [stated(each) for each in value]
+    return value
 
 
 def allocation_json(status: InferenceAllocationStatus) -> dict[str, Any]:
@@ -179,6 +174,8 @@ def write_status(client: Client, ref: ObjectRef, status: Mapping[str, Any], vers
         {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
     ]
     answer = client.patch(kind, ref.namespace, ref.name, operations, PatchType.JSON, "status")
+    # Who owns which field takes more memory than all else, and is not asked of our own kinds.
+    answer["metadata"].pop("managedFields", None)
     return Answer(kind, answer)
 
 
