@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from inferscale_queueing import PrefillDecode, Targets, size
@@ -50,6 +51,7 @@ def parameters(speed: float) -> dict[str, float]:
     return {"alpha": 20 / speed, "beta": 0.2 / speed, "gamma": 0.5 / speed, "delta": 0.0005 / speed}
 
 
+@cache
 def rate_per_replica(accelerator: str) -> float:
     """Requests per minute that a replica takes within the objectives."""
     latency = PrefillDecode(

@@ -13,6 +13,7 @@ from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSettings, OptimizerPolicySpec
 from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, PodRecord
 from inferscale_operator.kube.stores import Key, World
+from inferscale_operator.kube.writer import FINALIZER
 from inferscale_operator.metrics.load import loads
 from inferscale_operator.metrics.presets import presets
 from inferscale_operator.metrics.queries import Answers
@@ -119,9 +120,15 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         for key, record in services.items()
     )
     orphans = tuple(
-        _orphan(record, record.status, joined, _lacks_label(world, record.namespace))
+        _orphan(
+            record,
+            record.status or InferenceAllocationStatus(),
+            joined,
+            _lacks_label(world, record.namespace),
+        )
         for key, record in sorted(world.allocations.items())
-        if key not in allocations and record.status is not None and record.status.move is not None
+        # One that was killed between its two writes may have left a finalizer without a move.
+        if key not in allocations and (_moves(record) or FINALIZER in record.finalizers)
     )
     deployments = [state.deployment for state in states] + [orphan.deployment for orphan in orphans]
     in_play = {(item.namespace, item.name) for item in deployments if item is not None}
@@ -288,9 +295,8 @@ def _lacks_label(world: World, namespace: str) -> str:
     return world.scope.lacks_label(world.namespaces.get(("", namespace)))
 
 
-def _orphan(
-    record: AllocationRecord, status: InferenceAllocationStatus, joined: _Joined, lacks_label: str
-) -> OrphanState:
+def _orphan(record: AllocationRecord, joined: _Joined, lacks_label: str) -> OrphanState:
+    status = record.status or InferenceAllocationStatus()
     deployment = joined.deployments.get((record.namespace, record.deployment or ""))
     if deployment is not None:
         deployment = replace(deployment, pod_spec=_trimmed(deployment.pod_spec, _moved_variables(status)))

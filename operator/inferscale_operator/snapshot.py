@@ -227,7 +227,7 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class OrphanState:
-    """An InferenceAllocation with a move under way whose InferenceService is gone or going."""
+    """An InferenceAllocation with a move or our finalizer, whose InferenceService is gone or going."""
 
     namespace: str
     name: str

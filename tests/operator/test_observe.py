@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 import kubernetes_objects as objects
 from inferscale_operator.api.base import API_VERSION
 from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.decide import advance
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.stores import Stores, World
+from inferscale_operator.kube.writer import FINALIZER
 from inferscale_operator.metrics.queries import Answer, Answers, Query
 from inferscale_operator.observe import observe, policy_in_force
 from inferscale_operator.snapshot import LoadState, UnknownCause, dump_snapshot, load_snapshot
@@ -219,6 +223,14 @@ def test_an_allocation_of_an_earlier_service_of_that_name_is_not_the_new_ones() 
 def test_an_allocation_without_a_move_is_no_orphan() -> None:
     idle = objects.allocation(status={"reason": "Optimal"})
     assert observe(usual(services=[], allocations=[idle]), NOW, None).orphans == ()
+
+
+@pytest.mark.parametrize("status", [{"reason": "Moved"}, {}])
+def test_a_finalizer_that_a_killed_operator_left_without_a_move_is_let_go(status: dict[str, str]) -> None:
+    left = objects.allocation(status=status, finalizers=[FINALIZER])
+    snapshot = observe(usual(services=[], allocations=[left]), NOW, None)
+    [plan] = advance(snapshot).orphans
+    assert (plan.name, plan.patch, plan.release) == ("chat", None, True)
 
 
 def test_a_move_goes_on_with_its_own_deployment_when_the_service_names_another_by_now() -> None:
