@@ -120,12 +120,7 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         for key, record in services.items()
     )
     orphans = tuple(
-        _orphan(
-            record,
-            record.status or InferenceAllocationStatus(),
-            joined,
-            _lacks_label(world, record.namespace),
-        )
+        _orphan(record, joined, _lacks_label(world, record.namespace))
         for key, record in sorted(world.allocations.items())
         # One that was killed between its two writes may have left a finalizer without a move.
         if key not in allocations and (_moves(record) or FINALIZER in record.finalizers)

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +95,18 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{"
+
+
 @contextmanager
-def dripping_server() -> Iterator[str]:
-    """A server whose answer arrives byte by byte, for ever."""
+def dripping_server(head: bytes = HEAD) -> Iterator[str]:
+    """A server whose answer arrives byte by byte after its beginning, for ever."""
     stop = threading.Event()
 
     def drip(connection: socket.socket) -> None:
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
+            connection.sendall(head)
             while not stop.wait(0.05):
                 try:
                     connection.sendall(b" ")
@@ -138,7 +141,11 @@ def configured(url: str) -> Configuration:
     return configuration
 
 
-@pytest.mark.parametrize("server", [silent_server, dripping_server])
+def server_of_a_dripping_head() -> AbstractContextManager[str]:
+    return dripping_server(b"HTTP/1.1 200 OK\r\nX-Long:")
+
+
+@pytest.mark.parametrize("server", [silent_server, dripping_server, server_of_a_dripping_head])
 def test_a_request_ends_however_slowly_it_is_answered(server: Any) -> None:
     with server() as url:
         client = Client(configured(url), timeout_s=0.3)

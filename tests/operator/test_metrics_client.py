@@ -170,12 +170,11 @@ def test_a_server_that_does_not_answer_is_left_when_the_time_is_up(server, conne
     assert len(server.requests) == 1
 
 
-def test_a_server_that_sends_its_answer_bit_by_bit_is_left_when_the_time_is_up(server, connect):
+@pytest.mark.parametrize("head", [b"Content-Length: 1000\r\n\r\n", b"X-Long:"], ids=["body", "head"])
+def test_a_server_that_sends_its_answer_bit_by_bit_is_left_when_the_time_is_up(server, connect, head):
     def drip(server: Server) -> None:
         handler = server.requests[-1]
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + head)
         while not server.closing.wait(0.02):
             try:
                 handler.wfile.write(b" ")

@@ -20,6 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from inferscale_operator.api.base import FIELD_MANAGER
+from inferscale_operator.deadline import limit_heads
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.kinds import Kind
 
@@ -128,6 +129,7 @@ class Client:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._api = ApiClient(configuration)
+        limit_heads(self._api.rest_client.pool_manager)
         self._guard = guard
         self._observer = observer
         self._timeout_s = timeout_s

@@ -23,6 +23,7 @@ from urllib3.util import Retry
 
 from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
+from inferscale_operator.deadline import limit_heads
 from inferscale_operator.errors import UsageError
 from inferscale_operator.metrics.queries import Answer, Answers, Query, Question, SampleKey, queries
 from inferscale_operator.snapshot import UnknownCause
@@ -92,6 +93,9 @@ class Prometheus:
         )
         if server_name is not None:
             self._session.mount(self.url, _NamedServer(server_name))
+        adapter = self._session.get_adapter(self.url)
+        assert isinstance(adapter, HTTPAdapter)
+        limit_heads(adapter.poolmanager)
 
     def ask(
         self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
