@@ -10,8 +10,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(BIN)/.ready ## See the main job at work on a local cluster, about 6 minutes; KEEP=1 leaves it running
-	@PYTHONPATH=hack $(BIN)/python -m demo $(if $(KEEP),--keep) $(ARGS)
+demo: $(BIN)/.ready ## See the main job at work on a local cluster, about 6 minutes; KEEP=1 leaves it running; SCENARIO=FILE shows that one
+	@PYTHONPATH=hack $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario "$(SCENARIO)") $(ARGS)
 
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests, on a real API server and a real Prometheus

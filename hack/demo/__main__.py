@@ -1,4 +1,4 @@
-"""Run the demo: `python -m demo [--keep] [--seconds N] [--picture FILE]`."""
+"""Run the demo: `python -m demo [--keep] [--seconds N] [--picture FILE] [--scenario FILE]`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,14 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
-from demo import picture, summary, watch
-from demo.world import HERE, NAMESPACE, World, build
+from demo import live, picture, scenario, summary, watch
+from demo.follow import clock, follow
+from demo.world import HERE, World, build, build_scenario
+from inferscale_operator.errors import UsageError
 from localcluster.errors import ClusterError
 
 LENGTH_S = 300.0
-TABLE_EVERY_S = 30.0
-STYLES = {"ScaledUp": "green", "ScaledDown": "cyan", "MoveStarted": "magenta", "MoveReady": "magenta"} | {
-    "MoveCompleted": "magenta",
-    "MoveRolledBack": "red",
-    "MoveTimedOut": "red",
-}
 
 
 def main() -> int:
@@ -41,15 +35,30 @@ def main() -> int:
 
     # Ends like a Ctrl-C, so that the cluster is taken down on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    world = None
+    world, owner = None, None if arguments.keep else os.getpid()
     try:
-        world = build(arguments.name, None if arguments.keep else os.getpid(), say)
+        chosen = live.chosen(arguments.scenario, arguments.seed, arguments.record)
+        if chosen is not None:
+            world = build_scenario(
+                arguments.name, owner, say, chosen.setting, seed=chosen.seed, record=chosen.live
+            )
+            story, seconds = scenario.story(chosen.setting), chosen.setting.scenario.duration
+        else:
+            world = build(arguments.name, owner, say)
+            story = yaml.safe_load((HERE / "story.yaml").read_text())
+            seconds = LENGTH_S if arguments.seconds is None else arguments.seconds
         say(f"everything runs; Prometheus is at {world.prometheus_url}")
-        seen = _follow(console, world, arguments.seconds)
+        seen = follow(console, world, seconds, story)
         if arguments.picture is not None:
             picture.draw(world.prometheus_url, world.started_at, time.time(), arguments.picture)
             say(f"wrote {arguments.picture}")
+        if chosen is not None:
+            world.cluster.stop("operator")
+            return live.sum_up(console, say, chosen, world.started_at)
         return _sum_up(console, world, seen)
+    except UsageError as error:
+        console.print(f"[red]{error}[/]", soft_wrap=True)
+        return 2
     except ClusterError as error:
         console.print(f"[red]{error}[/]", soft_wrap=True)
         return 1
@@ -67,51 +76,26 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description="Inferscale at work on a local cluster.")
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     parser.add_argument("--name", default="demo", help="name of the cluster (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=LENGTH_S, help="how long to watch (%(default)s)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard's panels at the end")
-    return parser.parse_args()
-
-
-def _follow(console: Console, world: World, seconds: float) -> list[watch.Seen]:
-    """Show events as they come, and the allocations: at the bottom of a terminal, else now and then."""
-    story = yaml.safe_load((HERE / "story.yaml").read_text())
-    watcher = watch.Watch(world)
-    seen: list[watch.Seen] = []
-    next_table = 0.0
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while (now := time.time() - world.started_at) < seconds:
-            if world.operator_state() != "running":
-                log = world.cluster.log_file("operator").read_text().splitlines()
-                raise ClusterError("the operator ended:\n" + "\n".join(log[-25:]))
-            while story and story[0]["at"] <= now:
-                console.print(Text(f"{_clock(now)}  » {story.pop(0)['say']}", style="bold yellow"))
-            for event in watcher.events():
-                seen.append(event)
-                console.print(_line(event, world), soft_wrap=not console.is_terminal)
-            allocations = watcher.allocations()
-            title = f"inferenceallocations at {_clock(now)}"
-            if console.is_terminal:
-                live.update(watch.table(allocations, title, console.width), refresh=True)
-            elif allocations and now >= next_table:
-                console.print(watch.table(allocations, title, console.width))
-                next_table = now + TABLE_EVERY_S
-            time.sleep(0.5)
-    console.print(
-        watch.table(watcher.allocations(), f"inferenceallocations at {_clock(seconds)}", console.width)
+    parser.add_argument(
+        "--seconds", type=float, help=f"how long to watch ({LENGTH_S:g}); not with --scenario"
     )
-    return seen
-
-
-def _line(event: watch.Seen, world: World) -> Text:
-    line = Text(f"{_clock(event.at.timestamp() - world.started_at)}  ")
-    line.append(f"{event.service:<7}", style="bold")
-    line.append(f" {event.reason:<18} ", style=STYLES.get(event.reason, "yellow"))
-    line.append(event.message)
-    return line
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(max(seconds, 0) // 60)}:{int(max(seconds, 0) % 60):02d}"
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard's panels at the end")
+    parser.add_argument(
+        "--scenario", type=Path, metavar="FILE", help="show a scenario of `inferscale simulate` instead"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FOLDER",
+        help="for the decisions of the live run and of its simulation [build/demo/NAME]",
+    )
+    arguments = parser.parse_args()
+    if arguments.scenario is None and (arguments.seed is not None or arguments.record is not None):
+        parser.error("--seed and --record go with --scenario")
+    if arguments.scenario is not None and arguments.seconds is not None:
+        parser.error("--seconds does not go with --scenario, which has a duration")
+    return arguments
 
 
 def _sum_up(console: Console, world: World, seen: Iterable[watch.Seen]) -> int:
@@ -141,7 +125,7 @@ def _sum_up(console: Console, world: World, seen: Iterable[watch.Seen]) -> int:
     for what, is_it in promised.items():
         found = next((e for e in events if is_it(e)), None)
         missing += found is None
-        when = f"{_clock(found.at.timestamp() - world.started_at)} {found.service}" if found else "NOT SEEN"
+        when = f"{clock(found.at.timestamp() - world.started_at)} {found.service}" if found else "NOT SEEN"
         console.print(f"  {'[green]✓[/]' if found else '[red]✗[/]'} {what}: {when}")
     return 1 if missing else 0
 
@@ -183,9 +167,9 @@ def _leave(console: Console, world: World) -> None:
     kubectl = f"{world.cluster.tools['kubectl']} --kubeconfig={world.cluster.kubeconfig}"
     console.print("\nEverything goes on running. To look around:")
     for command in (
-        f"{kubectl} get inferenceallocations -n {NAMESPACE} -w",
-        f"{kubectl} describe ifs code -n {NAMESPACE}",
-        f"{kubectl} get deployments,pods -n {NAMESPACE} -o wide",
+        f"{kubectl} get inferenceallocations -A -w",
+        f"{kubectl} describe ifs -A",
+        f"{kubectl} get deployments,pods -A -o wide",
         f"{kubectl} get accprof",
         f"tail -f {world.cluster.log_file('operator')}",
     ):

@@ -10,7 +10,7 @@ from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
 from kubernetes.config import new_client_from_config
 from rich.table import Table
 
-from demo.world import NAMESPACE, World
+from demo.world import World
 
 COLUMNS = (
     ("SERVICE", "left"),
@@ -52,7 +52,7 @@ class Watch:
     def events(self) -> list[Seen]:
         """Events of InferenceServices that were not returned before, in the order in which they were sent."""
         found = []
-        events = CoreV1Api(self._client).list_namespaced_event(NAMESPACE).items
+        events = CoreV1Api(self._client).list_event_for_all_namespaces().items
         for event in sorted(events, key=lambda e: int(e.metadata.resource_version)):
             if event.involved_object.kind != "InferenceService" or event.metadata.uid in self._uids:
                 continue
@@ -63,8 +63,8 @@ class Watch:
 
     def allocations(self) -> list[dict[str, Any]]:
         """The InferenceAllocations, by name."""
-        answer = CustomObjectsApi(self._client).list_namespaced_custom_object(
-            "inferscale.dev", "v1alpha1", NAMESPACE, "inferenceallocations"
+        answer = CustomObjectsApi(self._client).list_cluster_custom_object(
+            "inferscale.dev", "v1alpha1", "inferenceallocations"
         )
         return sorted(answer["items"], key=lambda item: str(item["metadata"]["name"]))
 

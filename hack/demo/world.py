@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import yaml
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
 from prometheus_api_client import PrometheusConnect
 
+from demo import scenario
+from inferscale_operator.recorder import SNAPSHOT_SUFFIX
+from inferscale_operator.twin.resources import Setting
 from installation import LABEL, install
 from localcluster import process
 from localcluster.cluster import Cluster
@@ -23,7 +33,11 @@ IMAGES = ("vllm/vllm-openai", "rocm/vllm")
 """Those that the variants of its services set."""
 STARTUP_S = 5.0
 SCRAPE_INTERVAL_S = 1.0
+EMULATED = "inferscale.dev/emulated=true"
 SERVICES = 4
+KEEP_RECORDS = 100_000
+FLEET_START_S = 10.0
+"""An interpreter starts and draws the requests in less, on a machine that is busy too."""
 
 Say = Callable[[str], None]
 
@@ -85,14 +99,118 @@ def build(name: str, owner_pid: int | None, say: Say) -> World:
         scrape_interval_s=SCRAPE_INTERVAL_S,
     )
     _wait_for_samples(url)
+    _start_operator(cluster, kubeconfig, url, operator_address, cluster.directory / "snapshots")
+    return World(cluster, url, kubeconfig, operator_address, started_at)
+
+
+def build_scenario(
+    name: str, owner_pid: int | None, say: Say, setting: Setting, *, seed: int, record: Path
+) -> World:
+    """Start everything for a scenario; its load begins with one of the operator's ticks, a few seconds later.
+
+    Args:
+        name: Of the cluster.
+        owner_pid: The cluster ends with this process; None: it stays.
+        say: Is told what is going on.
+        setting: The scenario, one that `scenario.check` accepts.
+        seed: Of the requests.
+        record: Folder for the operator's snapshots and plans.
+
+    Raises:
+        ClusterError: Something does not start; with the end of its log.
+    """
+    with TemporaryDirectory() as folder:
+        node_file = Path(folder) / "nodes.json"
+        node_file.write_text(json.dumps(scenario.nodes(setting)))
+        cluster = Cluster.up(
+            name,
+            node_file=node_file,
+            startup_seconds=setting.scenario.start_up.seconds,
+            owner_pid=owner_pid,
+            report=say,
+        )
+    say("installing what the chart does; the operator runs as a process, under its account")
+    kubeconfig = install(cluster, cluster.directory, images=scenario.images(setting))
+    say(f"applying what {setting.path.name} names, and Deployments of {len(setting.services)} services")
+    objects = yaml.safe_dump_all(scenario.objects(setting))
+    cluster.kubectl("apply", "--server-side", "--filename=-", input=objects)
+    cluster.kubectl(
+        *("wait", "deployment", "--all", "--all-namespaces", "--for=condition=Available"),
+        f"--timeout={90 + setting.scenario.start_up.seconds:g}s",
+    )
+    say("starting Prometheus and the operator")
+    fleet_port, operator_port = process.free_ports(2)
+    operator_address = f"127.0.0.1:{operator_port}"
+    url = start_prometheus(
+        cluster,
+        fleet_address=f"127.0.0.1:{fleet_port}",
+        targets=[operator_address],
+        scrape_interval_s=setting.scenario.scrape_interval,
+    )
+    _start_operator(cluster, kubeconfig, url, operator_address, record)
+    begin = _next_tick(cluster, record, setting.policy.tick_seconds)
+    _ready_since(cluster, begin)
+    say(f"the model servers and their load begin with the operator's tick in {begin - time.time():.1f} s")
+    cluster.start(
+        "fleet",
+        sys.executable,
+        *("-m", "fleet", f"--kubeconfig={cluster.kubeconfig}", f"--scenario={setting.path.resolve()}"),
+        *(f"--seed={seed}", f"--port={fleet_port}", f"--begin={begin:.3f}"),
+        env={"PYTHONPATH": str(ROOT / "hack")},
+    )
+    return World(cluster, url, kubeconfig, operator_address, begin)
+
+
+def _start_operator(cluster: Cluster, kubeconfig: Path, url: str, address: str, record: Path) -> None:
     cluster.start(
         "operator",
         sys.executable,
         *("-m", "inferscale_operator", f"--kubeconfig={kubeconfig}", f"--prometheus-url={url}"),
-        f"--listen={operator_address}",
-        f"--record={cluster.directory / 'snapshots'}",
+        *(f"--listen={address}", f"--record={record}", f"--record-keep={KEEP_RECORDS}"),
     )
-    return World(cluster, url, kubeconfig, operator_address, started_at)
+
+
+def _next_tick(cluster: Cluster, record: Path, tick_s: float) -> float:
+    """Unix time of a tick that is far enough ahead for the fleet to start, by the rhythm of those before."""
+    times: list[float] = []
+
+    def regular() -> bool:
+        files = record.glob(f"*{SNAPSHOT_SUFFIX}")
+        times[:] = sorted(_saved_at(file) for file in files)
+        # The first tick of all may come early again, since somebody has just applied objects.
+        return len(times) > 1 and times[-1] - times[-2] > 0.9 * tick_s
+
+    process.wait_until(
+        regular,
+        60 + 3 * tick_s,
+        "the operator to tick",
+        lambda: process.log_tail(cluster.directory, "operator"),
+    )
+    ahead = math.ceil((time.time() + FLEET_START_S - times[-1]) / tick_s)
+    return times[-1] + ahead * tick_s
+
+
+def _ready_since(cluster: Cluster, begin: float) -> None:
+    """Date the readiness of all pods to the beginning of the load.
+
+    In a simulation pods are ready from its beginning on. Those that have been ready for longer, and unseen,
+    would make the operator doubt what it sees until their whole window is covered.
+    """
+    client = CoreV1Api(new_client_from_config(str(cluster.kubeconfig)))
+    moment = datetime.fromtimestamp(begin, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = [
+        {"type": kind, "status": "True", "lastTransitionTime": moment}
+        for kind in ("Ready", "ContainersReady")
+    ]
+    for pod in client.list_pod_for_all_namespaces(label_selector=EMULATED).items:
+        client.patch_namespaced_pod_status(
+            pod.metadata.name, pod.metadata.namespace, {"status": {"conditions": conditions}}
+        )
+
+
+def _saved_at(snapshot: Path) -> float:
+    moment = snapshot.name.removesuffix(SNAPSHOT_SUFFIX)
+    return datetime.strptime(moment, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).timestamp()
 
 
 def apply(cluster: Cluster, *files: Path) -> None:

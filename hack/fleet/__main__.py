@@ -1,4 +1,4 @@
-"""Run the emulated fleet: `python -m fleet --kubeconfig FILE --load FILE --port PORT`."""
+"""Run the emulated fleet: `python -m fleet --kubeconfig FILE (--load FILE | --scenario FILE) --port PORT`."""
 
 import argparse
 import signal
@@ -13,6 +13,7 @@ from kubernetes.config import ConfigException
 from fleet.exporter import Exporter
 from fleet.gateway import Fleet
 from fleet.load import LoadError, read_loads
+from fleet.scenario import read_scenario_loads
 from fleet.watch import Cluster, follow
 
 _STEP_S = 0.05
@@ -22,7 +23,13 @@ _POLL_S = 0.5
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fleet", description="Emulated model servers for a cluster's pods.")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="kubeconfig of the cluster")
-    parser.add_argument("--load", type=Path, required=True, help="YAML file with the load of each Deployment")
+    load = parser.add_mutually_exclusive_group(required=True)
+    load.add_argument("--load", type=Path, help="YAML file with the load of each Deployment")
+    load.add_argument("--scenario", type=Path, help="scenario of `inferscale simulate` with their loads")
+    parser.add_argument("--seed", type=int, help="seed of the requests instead of the scenario's")
+    parser.add_argument(
+        "--begin", type=float, help="Unix time at which the load begins; until then nothing answers"
+    )
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--port-file", type=Path, help="file that gets the port")
     parser.add_argument(
@@ -40,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; 2 if the arguments are wrong."""
     arguments = _arguments(argv)
     try:
-        loads = read_loads(arguments.load)
+        loads = (
+            read_loads(arguments.load)
+            if arguments.load
+            else read_scenario_loads(arguments.scenario, arguments.seed)
+        )
         cluster = Cluster(arguments.kubeconfig, arguments.selector)
     except (LoadError, ConfigException) as error:
         print(error, file=sys.stderr)
@@ -49,13 +60,16 @@ def main(argv: list[str] | None = None) -> int:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    begin = time.time() if arguments.begin is None else arguments.begin
+    stop.wait(max(begin - time.time(), 0.0))
     with Exporter(fleet, arguments.port) as exporter, ThreadPoolExecutor(1) as pool:
         Thread(target=exporter.serve_forever, daemon=True).start()
         following = pool.submit(follow, cluster, fleet, stop, _POLL_S)
         if arguments.port_file:
             arguments.port_file.write_text(f"{exporter.server_port}\n", encoding="utf-8")
         print(exporter.url, flush=True)
-        start = time.monotonic()
+        # One that starts late catches up: its load begins when it was said to.
+        start = time.monotonic() - (time.time() - begin)
         while not stop.wait(_STEP_S):
             fleet.step((time.monotonic() - start) * 1000 * arguments.speed)
         exporter.shutdown()

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
-from fleet.load import Load, Traffic
+from fleet.load import Point
 from fleet.pods import Pod, match
 from fleet.server import Fault, ModelServer
 from inferscale_queueing.simulation import Request
@@ -14,12 +14,37 @@ from inferscale_queueing.simulation import Request
 _Name = tuple[str, str]  # namespace and name
 
 
+class Arrivals(Protocol):
+    """Requests, one after another."""
+
+    def until(self, at_ms: float) -> list[Request]:
+        """The requests that arrived since the last call, up to `at_ms` (ms since the start)."""
+
+
+class Demand(Protocol):
+    """The load of one Deployment."""
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the Deployment."""
+
+    @property
+    def deployment(self) -> str:
+        """Its name."""
+
+    def at(self, at_s: float) -> Point:
+        """The load at a time in seconds since the start."""
+
+    def traffic(self) -> Arrivals:
+        """Its requests from the beginning."""
+
+
 @dataclass
 class _Route:
     """The way of the requests to one Deployment."""
 
-    load: Load
-    traffic: Traffic
+    load: Demand
+    traffic: Arrivals
     queue: deque[Request] = field(default_factory=deque)
     arrived: int = 0
     completed_by_gone: int = 0
@@ -38,8 +63,8 @@ class Fleet:
         startup_s: Time that a pod needs from ready to serving.
     """
 
-    def __init__(self, loads: Iterable[Load], *, bias: float = 1.0, startup_s: float = 0.0) -> None:
-        self._routes = {(load.namespace, load.deployment): _Route(load, Traffic(load)) for load in loads}
+    def __init__(self, loads: Iterable[Demand], *, bias: float = 1.0, startup_s: float = 0.0) -> None:
+        self._routes = {(load.namespace, load.deployment): _Route(load, load.traffic()) for load in loads}
         self._bias = bias
         self._startup_ms = startup_s * 1000
         self._lock = Lock()

@@ -1,5 +1,7 @@
 """Load profiles: how many requests of which length a Deployment gets over time."""
 
+from __future__ import annotations
+
 import math
 import zlib
 from bisect import bisect_right
@@ -79,6 +81,10 @@ class Load:
             between(before.input_tokens, following.input_tokens),
             between(before.output_tokens, following.output_tokens),
         )
+
+    def traffic(self) -> Traffic:
+        """Its requests from the beginning."""
+        return Traffic(self)
 
 
 class Traffic:

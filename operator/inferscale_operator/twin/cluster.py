@@ -87,7 +87,7 @@ class Cluster:
     _lost: dict[NodeLoss, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for node in _nodes(self.setting):
+        for node in scenario_nodes(self.setting):
             self.nodes[node.name] = node
             self._free[node.name] = dict(node.allocatable)
         for service in self.setting.services:
@@ -370,7 +370,8 @@ def pod_template(
     return template
 
 
-def _nodes(setting: Setting) -> Iterator[NodeState]:
+def scenario_nodes(setting: Setting) -> Iterator[NodeState]:
+    """The nodes of a scenario: its pools, its capacity on one node a type, or one without limit."""
     scenario = setting.scenario
     pools = [(pool.type, pool.count, pool.units) for pool in scenario.nodes]
     pools += [(kind, 1, units) for kind, units in scenario.capacity.items()]

@@ -1,0 +1,236 @@
+"""The decisions of a live run beside those of the simulation of the same scenario, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+
+from rich.table import Table
+
+from inferscale_operator.plan import PLAN, ServicePlan
+from inferscale_operator.recorder import PLAN_SUFFIX
+
+ENOUGH = 0.9
+"""Share of ticks in which a live run and its simulation are to ask for the same."""
+NEAR = 0.03
+"""Relative difference of loads that are taken for the same."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a tick asked for, for one service, and from what it saw.
+
+    Attributes:
+        accelerator: AcceleratorProfile asked for; None: nothing was decided.
+        replicas: Replicas asked for.
+        load: Requests/min, input and output tokens that were seen; None: unknown.
+        target: Accelerator and replicas that the optimiser wanted.
+        reason: Of the allocation.
+    """
+
+    accelerator: str | None
+    replicas: int
+    load: tuple[float, float, float] | None = None
+    target: tuple[str | None, int] = (None, 0)
+    reason: str = ""
+
+    @property
+    def asked(self) -> tuple[str | None, int]:
+        """What is compared."""
+        return self.accelerator, self.replicas
+
+    def __str__(self) -> str:
+        return f"{self.replicas} × {self.accelerator}" if self.accelerator is not None else "nothing"
+
+
+Ticks = Mapping[int, Mapping[str, Choice]]
+"""By number of the tick, then by key of the service."""
+
+
+class Cause(StrEnum):
+    """Why two ticks differ."""
+
+    MISSING = "no such tick"
+    PHASE = "a tick earlier or later"
+    LOAD = "another load seen"
+    STEP = "same target, another step"
+    OTHER = "unexplained"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One service at one tick.
+
+    Attributes:
+        tick: Number of the tick.
+        service: Key of the service.
+        live: What the live run asked for; None: it had no such tick.
+        twin: What the simulation asked for.
+        cause: Why they differ.
+    """
+
+    tick: int
+    service: str
+    live: Choice | None
+    twin: Choice | None
+    cause: Cause
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two runs agree.
+
+    Attributes:
+        ticks: Ticks of the simulation.
+        equal: Ticks in which all services were equal.
+        by_service: Equal ticks of each service.
+        differences: All differences in the order of the ticks.
+    """
+
+    ticks: int
+    equal: int
+    by_service: Mapping[str, int]
+    differences: tuple[Difference, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of ticks in which all services were equal; 0 where there was none."""
+        return self.equal / self.ticks if self.ticks else 0.0
+
+
+def read_ticks(
+    folder: Path, begin: datetime, tick_s: float, duration_s: float
+) -> dict[int, dict[str, Choice]]:
+    """Recorded plans by the number of their tick, counted from the beginning of the load.
+
+    Args:
+        folder: Where `--record` saved them.
+        begin: When the load began.
+        tick_s: Time between two ticks.
+        duration_s: How long the load lasted; later and earlier plans are left out.
+    """
+    found: dict[int, dict[str, Choice]] = {}
+    for file in sorted(folder.glob(f"*{PLAN_SUFFIX}")):
+        plan = PLAN.validate_json(file.read_bytes())
+        number = round((plan.time - begin).total_seconds() / tick_s)
+        if 0 <= number * tick_s < duration_s:
+            found[number] = {service.key: _choice(service) for service in plan.services}
+    return found
+
+
+def _choice(service: ServicePlan) -> Choice:
+    allocation = service.allocation
+    load, figures = allocation.load, None
+    if load is not None and None not in (each := (load.arrival_rate, load.input_tokens, load.output_tokens)):
+        figures = each
+    for entry in allocation.allocations:
+        return Choice(
+            entry.accelerator,
+            entry.desired_replicas,
+            figures,  # type: ignore[arg-type]
+            (entry.target_accelerator, entry.target_replicas),
+            allocation.reason,
+        )
+    return Choice(None, 0, figures, reason=allocation.reason)  # type: ignore[arg-type]
+
+
+def compare(live: Ticks, twin: Ticks) -> Agreement:
+    """Compare two runs; a tick that one of them lacks is a difference."""
+    numbers = sorted(live.keys() | twin.keys())
+    services = sorted({key for ticks in (live, twin) for tick in ticks.values() for key in tick})
+    differences = [
+        Difference(number, key, one, two, _cause(live, twin, number, key))
+        for number in numbers
+        for key in services
+        if (one := live.get(number, {}).get(key)) is None
+        or (two := twin.get(number, {}).get(key)) is None
+        or one.asked != two.asked
+    ]
+    unequal = {each.tick for each in differences}
+    return Agreement(
+        len(numbers),
+        len(numbers) - len(unequal),
+        {key: len(numbers) - sum(each.service == key for each in differences) for key in services},
+        tuple(differences),
+    )
+
+
+def _cause(live: Ticks, twin: Ticks, number: int, key: str) -> Cause:
+    one, two = live.get(number, {}).get(key), twin.get(number, {}).get(key)
+    if one is None or two is None:
+        return Cause.MISSING
+    neighbours = [ticks.get(number + step, {}).get(key) for ticks in (live, twin) for step in (-1, 1)]
+    before, after, twin_before, twin_after = (each.asked if each is not None else None for each in neighbours)
+    if one.asked in (twin_before, twin_after) and two.asked in (before, after):
+        return Cause.PHASE
+    if not _near(one.load, two.load):
+        return Cause.LOAD
+    return Cause.STEP if one.target == two.target else Cause.OTHER
+
+
+def _near(one: tuple[float, float, float] | None, two: tuple[float, float, float] | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return all(abs(a - b) <= NEAR * max(a, b) for a, b in zip(one, two, strict=True))
+
+
+def table(agreement: Agreement, live: Ticks, twin: Ticks) -> Table:
+    """Each service: what it began with, what both runs ended with, and its equal ticks."""
+    result = Table(title="Live and simulated", title_justify="left", box=None, pad_edge=False)
+    for name in ("service", "at the start", "live at the end", "simulated at the end"):
+        result.add_column(name, no_wrap=True)
+    result.add_column("equal ticks", justify="right", no_wrap=True)
+    first, last = min(live, default=0), max(live, default=0)
+    for key, equal in agreement.by_service.items():
+        cells = [
+            str(choice) if (choice := ticks.get(number, {}).get(key)) is not None else "-"
+            for ticks, number in ((live, first), (live, last), (twin, max(twin, default=0)))
+        ]
+        result.add_row(key, *cells, f"{equal} of {agreement.ticks}")
+    result.add_row("all", "", "", "", f"{agreement.equal} of {agreement.ticks}", style="bold")
+    return result
+
+
+def explanation(differences: Iterable[Difference], tick_s: float) -> Table:
+    """The differences, those of ticks in a row together, with what each side saw and wanted."""
+    result = Table(title="Differences", title_justify="left", box=None, pad_edge=False)
+    for name in ("service", "from s", "ticks", "live", "simulated", "why"):
+        result.add_column(name, justify="right" if name in ("from s", "ticks") else "left")
+    for group in _stretches(differences):
+        first = group[0]
+        result.add_row(
+            first.service,
+            f"{first.tick * tick_s:g}",
+            str(len(group)),
+            _described(first.live),
+            _described(first.twin),
+            first.cause,
+        )
+    return result
+
+
+def _stretches(differences: Iterable[Difference]) -> list[Sequence[Difference]]:
+    """Differences of one service that follow each other with the same outcome, by their beginning."""
+
+    def alike(numbered: tuple[int, Difference]) -> tuple[object, ...]:
+        place, each = numbered
+        asked = [choice.asked if choice is not None else None for choice in (each.live, each.twin)]
+        return each.service, each.tick - place, *asked
+
+    ordered = sorted(differences, key=lambda each: (each.service, each.tick))
+    groups = [[each for _, each in group] for _, group in groupby(enumerate(ordered), alike)]
+    return sorted(groups, key=lambda group: (group[0].tick, group[0].service))
+
+
+def _described(choice: Choice | None) -> str:
+    if choice is None:
+        return "-"
+    seen = "load unknown"
+    if choice.load is not None:
+        rate, inputs, outputs = choice.load
+        seen = f"{rate:.0f}/min of {inputs:.0f} + {outputs:.0f}"
+    return f"{choice}, wanted {choice.target[1]} × {choice.target[0]} for {seen}"

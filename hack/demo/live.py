@@ -1,0 +1,87 @@
+"""A scenario on the local cluster, and what its simulation says of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from demo import agreement, scenario
+from inferscale_operator.twin.cluster import START
+from inferscale_operator.twin.resources import Setting, read_scenario
+from inferscale_operator.twin.simulation import parse_policy, simulate
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The scenario of a run, and where its decisions are kept.
+
+    Attributes:
+        setting: The scenario.
+        seed: Of its requests.
+        live: Folder for the snapshots and plans of the live run.
+        twin: Folder for those of the simulation.
+    """
+
+    setting: Setting
+    seed: int
+    live: Path
+    twin: Path
+
+
+def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen | None:
+    """Read the scenario of a run, if one is asked for, and make room for its records.
+
+    Args:
+        path: File of the scenario.
+        seed: Instead of the scenario's.
+        folder: For `live` and `twin`, which are emptied; None: below build/demo.
+
+    Raises:
+        UsageError: the scenario is wrong, or cannot be shown live.
+    """
+    if path is None:
+        return None
+    setting = read_scenario(path)
+    scenario.check(setting)
+    folder = (folder if folder is not None else Path("build", "demo", path.stem)).resolve()
+    result = Chosen(
+        setting, setting.scenario.seed if seed is None else seed, folder / "live", folder / "twin"
+    )
+    for each in (result.live, result.twin):
+        shutil.rmtree(each, ignore_errors=True)
+    return result
+
+
+def sum_up(console: Console, say: Callable[[str], None], run: Chosen, begin: float) -> int:
+    """Simulate the same, and print how far both agree; 0 if in enough ticks.
+
+    Args:
+        console: Where.
+        say: Is told what is going on.
+        run: What ran.
+        begin: When its load began, Unix seconds.
+    """
+    say("simulating the same scenario with the same seed")
+    simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
+    say(f"decisions are in {run.live} and {run.twin}")
+    tick_s, duration_s = float(run.setting.policy.tick_seconds), run.setting.scenario.duration
+    live = agreement.read_ticks(run.live, datetime.fromtimestamp(begin, UTC), tick_s, duration_s)
+    twin = agreement.read_ticks(run.twin, START, tick_s, duration_s)
+    found = agreement.compare(live, twin)
+    console.print()
+    console.print(agreement.table(found, live, twin))
+    if found.differences:
+        console.print()
+        console.print(agreement.explanation(found.differences, tick_s))
+    enough = found.share >= agreement.ENOUGH
+    mark = "[green]✓[/]" if enough else "[red]✗[/]"
+    console.print(
+        f"\n  {mark} the same allocations in {found.equal} of {found.ticks} ticks "
+        f"({found.share:.0%}; {agreement.ENOUGH:.0%} are promised)"
+    )
+    return 0 if enough else 1

@@ -1,0 +1,251 @@
+"""The demo of a scenario: what of it can be shown live, and how the live run is compared."""
+
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from demo import scenario
+from demo.agreement import Cause, Choice, compare, explanation, read_ticks, table
+from demo.live import chosen
+from fleet.load import LoadError
+from fleet.scenario import read_scenario_loads, scenario_loads
+from inferscale_operator.errors import UsageError
+from inferscale_operator.recorder import Recorder
+from inferscale_operator.twin.cluster import START
+from inferscale_operator.twin.resources import read_scenario
+from inferscale_operator.twin.simulation import parse_policy, simulate
+from inferscale_operator.twin.traffic import Traffic
+from twin_builders import document, service, setting, write
+
+SCENARIOS = Path(__file__).parents[2] / "docs" / "examples" / "scenarios"
+
+
+def choice(replicas: int = 2, rate: float = 300.0, target: int | None = None) -> Choice:
+    wanted = ("h100", replicas if target is None else target)
+    return Choice("h100", replicas, (rate, 128.0, 64.0), wanted, "Optimized")
+
+
+def both(a: int, b: int) -> dict[str, Choice]:
+    return {"default/a": choice(a), "default/b": choice(b)}
+
+
+def run(*replicas: int, rate: float = 300.0) -> dict[int, dict[str, Choice]]:
+    return {number: {"default/chat": choice(each, rate)} for number, each in enumerate(replicas)}
+
+
+def test_equal_runs_agree_in_every_tick() -> None:
+    found = compare(run(2, 3, 3), run(2, 3, 3))
+    assert (found.share, found.differences, found.by_service) == (1.0, (), {"default/chat": 3})
+
+
+def test_a_tick_counts_as_equal_only_if_all_services_are() -> None:
+    live, twin = {0: both(1, 1), 1: both(1, 1)}, {0: both(1, 2), 1: both(1, 1)}
+    found = compare(live, twin)
+    assert (found.equal, found.ticks) == (1, 2)
+    assert found.by_service == {"default/a": 2, "default/b": 1}
+
+
+def test_another_accelerator_is_a_difference() -> None:
+    other = {0: {"default/chat": Choice("a100", 2, (300.0, 128.0, 64.0), ("a100", 2))}}
+    assert compare(run(2), other).equal == 0
+
+
+@pytest.mark.parametrize(
+    ("live", "twin"), [(run(2, 2, 3, 3), run(2, 3, 3, 3)), (run(2, 3, 3, 3), run(2, 2, 3, 3))]
+)
+def test_a_change_one_tick_later_or_earlier_is_told_as_such(
+    live: dict[int, dict[str, Choice]], twin: dict[int, dict[str, Choice]]
+) -> None:
+    [only] = compare(live, twin).differences
+    assert (only.tick, only.cause) == (1, Cause.PHASE)
+
+
+def test_a_difference_over_another_load_is_laid_to_the_load() -> None:
+    [only] = compare(run(2, rate=300), run(3, rate=330)).differences
+    assert only.cause is Cause.LOAD
+
+
+def test_a_difference_on_the_way_to_the_same_target_is_laid_to_the_step() -> None:
+    live, twin = {0: {"default/chat": choice(2, target=3)}}, {0: {"default/chat": choice(3, target=3)}}
+    [only] = compare(live, twin).differences
+    assert only.cause is Cause.STEP
+
+
+def test_what_has_no_reason_is_called_unexplained() -> None:
+    [only] = compare(run(2), run(3)).differences
+    assert only.cause is Cause.OTHER
+
+
+@pytest.mark.parametrize(("live", "twin"), [(run(2), run(2, 2)), (run(2, 2), run(2))])
+def test_a_tick_that_one_run_lacks_is_a_difference(
+    live: dict[int, dict[str, Choice]], twin: dict[int, dict[str, Choice]]
+) -> None:
+    found = compare(live, twin)
+    assert (found.equal, found.ticks) == (1, 2)
+    assert {each.cause for each in found.differences} == {Cause.MISSING}
+
+
+def test_nothing_is_no_agreement() -> None:
+    assert compare({}, {}).share == 0.0
+
+
+def test_differences_in_a_row_are_told_in_one_line() -> None:
+    live, twin = run(2, 2, 2, 2, 2, 4), run(2, 3, 3, 3, 2, 5)
+    shown = explanation(compare(live, twin).differences, 10.0)
+    assert list(shown.columns[1].cells) == ["10", "50"]
+    assert list(shown.columns[2].cells) == ["3", "1"]
+
+
+def test_the_table_names_the_start_and_both_ends() -> None:
+    live, twin = run(2, 3, 3), run(2, 3, 4)
+    console = Console(width=150, record=True, file=StringIO())
+    console.print(table(compare(live, twin), live, twin))
+    row = next(line for line in console.export_text().splitlines() if line.startswith("default/chat"))
+    assert row.split()[1:] == ["2", "×", "h100", "3", "×", "h100", "4", "×", "h100", "2", "of", "3"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    world = setting(folder, service(load={"rate": 60}), duration=120)
+    simulate(world, parse_policy("inferscale"), record=folder / "plans")
+    return folder / "plans"
+
+
+def test_recorded_plans_are_numbered_by_their_ticks(recorded: Path) -> None:
+    found = read_ticks(recorded, START, 30.0, 120.0)
+    assert sorted(found) == [0, 1, 2, 3]
+    assert found[0]["default/chat"].asked == ("h100", 2)
+
+
+def test_plans_before_and_after_the_load_are_left_out(recorded: Path) -> None:
+    found = read_ticks(recorded, START + timedelta(seconds=31), 30.0, 60.0)
+    assert sorted(found) == [0, 1]
+
+
+def test_what_a_tick_saw_is_read_with_what_it_asked_for(recorded: Path) -> None:
+    seen = read_ticks(recorded, START, 30.0, 120.0)[3]["default/chat"].load
+    assert seen is not None
+    assert seen[0] == pytest.approx(60, rel=0.5)
+
+
+def test_the_fleet_serves_the_requests_that_the_simulation_draws(tmp_path: Path) -> None:
+    world = setting(tmp_path, duration=60)
+    drawn = Traffic(world.services[0].scenario, tmp_path, 60, 7, drawn=True)
+    [load] = read_scenario_loads(world.path, 7)
+    replay = load.traffic()
+    requests = [request for at_ms in range(0, 60_001, 50) for request in replay.until(at_ms)]
+    assert [request.arrival_ms for request in requests] == pytest.approx(list(drawn.at_s * 1000))
+    assert [request.output_tokens for request in requests] == list(drawn.output_tokens)
+    assert [request.input_tokens for request in requests] == list(drawn.input_tokens)
+
+
+def test_the_load_of_a_scenario_over_time_is_in_requests_per_minute(tmp_path: Path) -> None:
+    points = {"points": [{"at": 0, "rate": 100}, {"at": 60, "rate": 400}]}
+    [load] = scenario_loads(setting(tmp_path, service(load=points), duration=60), 1)
+    assert (load.at(30).rate, load.at(30).output_tokens) == pytest.approx((250, 64))
+
+
+def test_a_scenario_that_cannot_be_read_is_an_error_of_the_load(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="duration is missing"):
+        read_scenario_loads(write(tmp_path, "{}"), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"duration": 3600}, "duration: 3600: a live run goes with the clock, 900 s at most"),
+        (
+            {"disturbances": [{"kind": "nodeLoss", "type": "H100", "at": 10}]},
+            "disturbances: nodeLoss: nothing goes wrong in a live run",
+        ),
+        ({"routing": "RoundRobin"}, "routing: RoundRobin"),
+        ({"startUp": {"seconds": 20, "byAccelerator": {"h100": 30}}}, "startUp.byAccelerator.h100: 30"),
+    ],
+)
+def test_what_a_live_run_cannot_do_is_refused_with_the_remedy(
+    tmp_path: Path, fields: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        scenario.check(setting(tmp_path, **fields))
+
+
+def test_a_batch_limit_that_emulated_engines_do_not_read_is_refused(tmp_path: Path) -> None:
+    batch = {"batch": {"mode": "Managed", "arg": "--max-batch"}}
+    with pytest.raises(UsageError, match="default/chat: --max-batch: emulated engines read --max-num-seqs"):
+        scenario.check(setting(tmp_path, service(spec=batch)))
+
+
+@pytest.mark.parametrize("name", ["deck-small", "mixed-small"])
+def test_the_small_scenarios_can_be_shown_live(name: str) -> None:
+    scenario.check(read_scenario(SCENARIOS / f"{name}.yaml"))
+
+
+def test_the_objects_of_a_scenario_make_the_same_scenario_again(tmp_path: Path) -> None:
+    world = read_scenario(SCENARIOS / "deck-small.yaml")
+    (tmp_path / "objects").mkdir()
+    write(tmp_path / "objects", yaml.safe_dump_all(scenario.objects(world)), "all.yaml")
+    inline = yaml.safe_load(world.path.read_text())
+    for field in ("accelerators", "models", "classes", "policy"):
+        del inline[field]
+    for each in inline["services"]:
+        del each["spec"]
+    read = read_scenario(write(tmp_path, inline | {"manifests": "objects"}))
+    assert (read.accelerators, read.policy) == (world.accelerators, world.policy)
+    assert [each.spec for each in read.services] == [each.spec for each in world.services]
+
+
+def test_a_deployment_starts_up_and_ends_as_the_scenario_says(tmp_path: Path) -> None:
+    found = list(scenario.objects(setting(tmp_path, service(replicas=3, on="a100"), terminationGrace=7)))
+    [deployment] = [each for each in found if each["kind"] == "Deployment"]
+    template = deployment["spec"]["template"]
+    assert deployment["spec"]["replicas"] == 3
+    assert template["metadata"]["annotations"] == {
+        "inferscale.dev/emulated-startup-seconds": "20",
+        "inferscale.dev/emulated-shutdown-seconds": "7",
+    }
+    assert template["spec"]["nodeSelector"] == {"inferscale.dev/accelerator": "A100"}
+    assert template["spec"]["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+
+
+def test_the_nodes_are_those_of_the_scenario(tmp_path: Path) -> None:
+    groups = scenario.nodes(setting(tmp_path))
+    assert [(g["labels"]["inferscale.dev/accelerator"], g["allocatable"]) for g in groups] == [
+        ("H100", {"nvidia.com/gpu": 8}),
+        ("A100", {"nvidia.com/gpu": 8}),
+    ]
+
+
+def test_images_of_variants_are_named_without_tag_and_digest(tmp_path: Path) -> None:
+    names = ["vllm/vllm-openai:v1", "registry:5000/rocm/vllm", "quay.io/x/y:2@sha256:00"]
+    variants = [{"accelerator": "h100", "image": name, "container": f"c{n}"} for n, name in enumerate(names)]
+    each = [service(f"s{n}", spec={"variants": [one]}) for n, one in enumerate(variants)]
+    assert scenario.images(setting(tmp_path, *each)) == [
+        "quay.io/x/y",
+        "registry:5000/rocm/vllm",
+        "vllm/vllm-openai",
+    ]
+
+
+def test_changes_of_load_are_told_in_their_order(tmp_path: Path) -> None:
+    rise = {"points": [{"at": 0, "rate": 100}, {"at": 50, "rate": 100}, {"at": 60, "rate": 300}]}
+    longer = {"points": [{"at": 0, "input": 8, "output": 16}, {"at": 20, "input": 8, "output": 32}]}
+    told = scenario.story(setting(tmp_path, service(load=rise, tokens=longer | {"step": True})))
+    assert [(each["at"], each["say"].partition(": ")[2]) for each in told[1:]] == [
+        (20, "requests go from 8 + 16 to 8 + 32 tokens"),
+        (50, "load goes from 100 to 300 requests/min"),
+    ]
+
+
+def test_records_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+    path = write(tmp_path, document())
+    old = tmp_path / "records" / "live"
+    Recorder(old, None).prepare()
+    (old / "old.plan.json").write_text("{}")
+    found = chosen(path, None, tmp_path / "records")
+    assert found is not None
+    assert (found.seed, found.live.exists()) == (3, False)
