@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -29,14 +31,14 @@ class Choice:
         replicas: Replicas asked for.
         load: Requests/min, input and output tokens that were seen; None: unknown.
         target: Accelerator and replicas that the optimiser wanted.
-        reason: Of the allocation.
+        latency: Mean ITL and TTFT that were seen, ms; None: unknown.
     """
 
     accelerator: str | None
     replicas: int
     load: tuple[float, float, float] | None = None
     target: tuple[str | None, int] = (None, 0)
-    reason: str = ""
+    latency: tuple[float, float] | None = None
 
     @property
     def asked(self) -> tuple[str | None, int]:
@@ -123,19 +125,17 @@ def read_ticks(
 
 
 def _choice(service: ServicePlan) -> Choice:
-    allocation = service.allocation
-    load, figures = allocation.load, None
-    if load is not None and None not in (each := (load.arrival_rate, load.input_tokens, load.output_tokens)):
-        figures = each
-    for entry in allocation.allocations:
-        return Choice(
-            entry.accelerator,
-            entry.desired_replicas,
-            figures,  # type: ignore[arg-type]
-            (entry.target_accelerator, entry.target_replicas),
-            allocation.reason,
-        )
-    return Choice(None, 0, figures, reason=allocation.reason)  # type: ignore[arg-type]
+    seen = service.allocation.load
+    load = None
+    if seen is not None and None not in (seen.arrival_rate, seen.input_tokens, seen.output_tokens):
+        load = (seen.arrival_rate or 0.0, seen.input_tokens or 0.0, seen.output_tokens or 0.0)
+    for entry in service.allocation.allocations:
+        latency = None
+        if entry.observed_itl is not None and entry.observed_ttft is not None:
+            latency = (entry.observed_itl, entry.observed_ttft)
+        target = (entry.target_accelerator, entry.target_replicas)
+        return Choice(entry.accelerator, entry.desired_replicas, load, target, latency)
+    return Choice(None, 0, load)
 
 
 def compare(live: Ticks, twin: Ticks) -> Agreement:
@@ -178,21 +178,57 @@ def _near(one: tuple[float, float, float] | None, two: tuple[float, float, float
     return all(abs(a - b) <= NEAR * max(a, b) for a, b in zip(one, two, strict=True))
 
 
+def document(agreement: Agreement) -> dict[str, Any]:
+    """An agreement in the types of JSON."""
+
+    def plain(choice: Choice | None) -> dict[str, Any] | None:
+        return None if choice is None else {"accelerator": choice.accelerator, "replicas": choice.replicas}
+
+    return {
+        "ticks": agreement.ticks,
+        "equal": agreement.equal,
+        "share": round(agreement.share, 4),
+        "services": dict(agreement.by_service),
+        "differences": [
+            {
+                "tick": each.tick,
+                "service": each.service,
+                "live": plain(each.live),
+                "twin": plain(each.twin),
+                "cause": each.cause.value,
+            }
+            for each in agreement.differences
+        ],
+    }
+
+
 def table(agreement: Agreement, live: Ticks, twin: Ticks) -> Table:
-    """Each service: what it began with, what both runs ended with, and its equal ticks."""
+    """Each service: what it began with, what both runs ended with and saw, and its equal ticks."""
     result = Table(title="Live and simulated", title_justify="left", box=None, pad_edge=False)
     for name in ("service", "at the start", "live at the end", "simulated at the end"):
         result.add_column(name, no_wrap=True)
-    result.add_column("equal ticks", justify="right", no_wrap=True)
+    for name in ("ITL ms", "TTFT ms", "equal ticks"):
+        result.add_column(name, justify="right", no_wrap=True)
     first, last = min(live, default=0), max(live, default=0)
     for key, equal in agreement.by_service.items():
-        cells = [
+        choices = [
             str(choice) if (choice := ticks.get(number, {}).get(key)) is not None else "-"
             for ticks, number in ((live, first), (live, last), (twin, max(twin, default=0)))
         ]
-        result.add_row(key, *cells, f"{equal} of {agreement.ticks}")
-    result.add_row("all", "", "", "", f"{agreement.equal} of {agreement.ticks}", style="bold")
+        means = [_mean_latency(ticks, key) for ticks in (live, twin)]
+        pairs = [" / ".join(f"{mean[place]:.{1 - place}f}" for mean in means) for place in (0, 1)]
+        result.add_row(key, *choices, *pairs, f"{equal} of {agreement.ticks}")
+    result.add_row("all", *([""] * 5), f"{agreement.equal} of {agreement.ticks}", style="bold")
     return result
+
+
+def _mean_latency(ticks: Ticks, key: str) -> tuple[float, float]:
+    """ITL and TTFT in the mean of the ticks that know them; NaN where none does."""
+    seen = [each.latency for tick in ticks.values() if (each := tick.get(key)) and each.latency]
+    itl, ttft = (
+        sum(latency[place] for latency in seen) / len(seen) if seen else math.nan for place in (0, 1)
+    )
+    return itl, ttft
 
 
 def explanation(differences: Iterable[Difference], tick_s: float) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,14 +24,22 @@ class Chosen:
     Attributes:
         setting: The scenario.
         seed: Of its requests.
-        live: Folder for the snapshots and plans of the live run.
-        twin: Folder for those of the simulation.
+        folder: For `agreement.json` and what both runs decided.
     """
 
     setting: Setting
     seed: int
-    live: Path
-    twin: Path
+    folder: Path
+
+    @property
+    def live(self) -> Path:
+        """Folder for the snapshots and plans of the live run."""
+        return self.folder / "live"
+
+    @property
+    def twin(self) -> Path:
+        """Folder for those of the simulation."""
+        return self.folder / "twin"
 
 
 def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen | None:
@@ -49,9 +58,7 @@ def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen |
     setting = read_scenario(path)
     scenario.check(setting)
     folder = (folder if folder is not None else Path("build", "demo", path.stem)).resolve()
-    result = Chosen(
-        setting, setting.scenario.seed if seed is None else seed, folder / "live", folder / "twin"
-    )
+    result = Chosen(setting, setting.scenario.seed if seed is None else seed, folder)
     for each in (result.live, result.twin):
         shutil.rmtree(each, ignore_errors=True)
     return result
@@ -68,11 +75,12 @@ def sum_up(console: Console, say: Callable[[str], None], run: Chosen, begin: flo
     """
     say("simulating the same scenario with the same seed")
     simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
-    say(f"decisions are in {run.live} and {run.twin}")
     tick_s, duration_s = float(run.setting.policy.tick_seconds), run.setting.scenario.duration
     live = agreement.read_ticks(run.live, datetime.fromtimestamp(begin, UTC), tick_s, duration_s)
     twin = agreement.read_ticks(run.twin, START, tick_s, duration_s)
     found = agreement.compare(live, twin)
+    (run.folder / "agreement.json").write_text(json.dumps(agreement.document(found), indent=1) + "\n")
+    say(f"the decisions of both, and agreement.json, are in {run.folder}")
     console.print()
     console.print(agreement.table(found, live, twin))
     if found.differences:

@@ -1,15 +1,15 @@
 """The demo of a scenario: what of it can be shown live, and how the live run is compared."""
 
+import json
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 from demo import scenario
 from demo.agreement import Cause, Choice, compare, explanation, read_ticks, table
+from demo.agreement import document as agreement_document
 from demo.live import chosen
 from fleet.load import LoadError
 from fleet.scenario import read_scenario_loads, scenario_loads
@@ -26,7 +26,7 @@ SCENARIOS = Path(__file__).parents[2] / "docs" / "examples" / "scenarios"
 
 def choice(replicas: int = 2, rate: float = 300.0, target: int | None = None) -> Choice:
     wanted = ("h100", replicas if target is None else target)
-    return Choice("h100", replicas, (rate, 128.0, 64.0), wanted, "Optimized")
+    return Choice("h100", replicas, (rate, 128.0, 64.0), wanted, (10.0 * replicas, 100.0))
 
 
 def both(a: int, b: int) -> dict[str, Choice]:
@@ -102,10 +102,18 @@ def test_differences_in_a_row_are_told_in_one_line() -> None:
 
 def test_the_table_names_the_start_and_both_ends() -> None:
     live, twin = run(2, 3, 3), run(2, 3, 4)
-    console = Console(width=150, record=True, file=StringIO())
-    console.print(table(compare(live, twin), live, twin))
-    row = next(line for line in console.export_text().splitlines() if line.startswith("default/chat"))
-    assert row.split()[1:] == ["2", "×", "h100", "3", "×", "h100", "4", "×", "h100", "2", "of", "3"]
+    shown = table(compare(live, twin), live, twin)
+    row = [next(iter(column.cells)) for column in shown.columns]
+    assert row == [
+        *("default/chat", "2 × h100", "3 × h100", "4 × h100"),
+        *("26.7 / 30.0", "100 / 100", "2 of 3"),
+    ]
+
+
+def test_latencies_are_means_over_the_ticks_that_know_them() -> None:
+    unknown = {0: {"default/chat": Choice("h100", 2)}}
+    shown = table(compare(run(2, 4), unknown), run(2, 4), unknown)
+    assert [next(iter(shown.columns[place].cells)) for place in (4, 5)] == ["30.0 / nan", "100 / nan"]
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +257,17 @@ def test_records_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     found = chosen(path, None, tmp_path / "records")
     assert found is not None
     assert (found.seed, found.live.exists()) == (3, False)
+
+
+def test_an_agreement_is_written_in_the_types_of_json() -> None:
+    found = json.loads(json.dumps(agreement_document(compare(run(2, 2, 3, 3), run(2, 3, 3, 3)))))
+    assert (found["ticks"], found["equal"], found["share"]) == (4, 3, 0.75)
+    assert found["differences"] == [
+        {
+            "tick": 1,
+            "service": "default/chat",
+            "live": {"accelerator": "h100", "replicas": 2},
+            "twin": {"accelerator": "h100", "replicas": 3},
+            "cause": "a tick earlier or later",
+        }
+    ]
