@@ -53,8 +53,7 @@ def main() -> int:
             picture.draw(world.prometheus_url, world.started_at, time.time(), arguments.picture)
             say(f"wrote {arguments.picture}")
         if chosen is not None:
-            world.cluster.stop("operator")
-            return live.sum_up(console, say, chosen, world.started_at)
+            return live.sum_up(console, say, chosen, world)
         return _sum_up(console, world, seen)
     except UsageError as error:
         console.print(f"[red]{error}[/]", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from inferscale_operator.plan import PLAN, ServicePlan
-from inferscale_operator.recorder import PLAN_SUFFIX
+from inferscale_operator.recorder import PLAN_SUFFIX, SNAPSHOT_SUFFIX
 
 ENOUGH = 0.9
 """Share of ticks in which a live run and its simulation are to ask for the same."""
@@ -117,11 +117,17 @@ def read_ticks(
     """
     found: dict[int, dict[str, Choice]] = {}
     for file in sorted(folder.glob(f"*{PLAN_SUFFIX}")):
-        plan = PLAN.validate_json(file.read_bytes())
-        number = round((plan.time - begin).total_seconds() / tick_s)
+        number = round((saved_at(file) - begin).total_seconds() / tick_s)
         if 0 <= number * tick_s < duration_s:
+            plan = PLAN.validate_json(file.read_bytes())
             found[number] = {service.key: _choice(service) for service in plan.services}
     return found
+
+
+def saved_at(file: Path) -> datetime:
+    """The time of a recorded snapshot or plan, by its name."""
+    stem = file.name.removesuffix(PLAN_SUFFIX).removesuffix(SNAPSHOT_SUFFIX)
+    return datetime.strptime(stem, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
 
 
 def _choice(service: ServicePlan) -> Choice:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo import agreement, scenario
+from demo import agreement, scenario, summary
+from demo.world import World
 from inferscale_operator.twin.cluster import START
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import parse_policy, simulate
@@ -64,18 +65,23 @@ def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen |
     return result
 
 
-def sum_up(console: Console, say: Callable[[str], None], run: Chosen, begin: float) -> int:
-    """Simulate the same, and print how far both agree; 0 if in enough ticks.
+def sum_up(console: Console, say: Callable[[str], None], run: Chosen, world: World) -> int:
+    """Print what each class got; simulate the same, and print how far both agree; 0 if in enough ticks.
 
     Args:
         console: Where.
         say: Is told what is going on.
         run: What ran.
-        begin: When its load began, Unix seconds.
+        world: Where it ran.
     """
+    tick_s, duration_s = float(run.setting.policy.tick_seconds), run.setting.scenario.duration
+    begin = world.started_at
+    measured = summary.Measured(world.prometheus_url, begin, begin + duration_s)
+    console.print()
+    console.print(summary.attainment_table(measured.attainment(scenario.objectives(run.setting))))
+    console.print()
     say("simulating the same scenario with the same seed")
     simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
-    tick_s, duration_s = float(run.setting.policy.tick_seconds), run.setting.scenario.duration
     live = agreement.read_ticks(run.live, datetime.fromtimestamp(begin, UTC), tick_s, duration_s)
     twin = agreement.read_ticks(run.twin, START, tick_s, duration_s)
     found = agreement.compare(live, twin)
@@ -86,10 +92,16 @@ def sum_up(console: Console, say: Callable[[str], None], run: Chosen, begin: flo
     if found.differences:
         console.print()
         console.print(agreement.explanation(found.differences, tick_s))
-    enough = found.share >= agreement.ENOUGH
-    mark = "[green]✓[/]" if enough else "[red]✗[/]"
-    console.print(
-        f"\n  {mark} the same allocations in {found.equal} of {found.ticks} ticks "
-        f"({found.share:.0%}; {agreement.ENOUGH:.0%} are promised)"
-    )
-    return 0 if enough else 1
+    console.print()
+    unexplained = sum(each.cause is agreement.Cause.OTHER for each in found.differences)
+    share, least = f"{found.share:.0%}", f"{agreement.ENOUGH:.0%}"
+    promised = {
+        f"a decision every {tick_s:g} s: {len(live)} of {len(twin)}": len(live) >= len(twin),
+        f"the same allocations in {found.equal} of {found.ticks} ticks ({share}; {least} are promised)": (
+            found.share >= agreement.ENOUGH
+        ),
+        f"differences that nothing explains: {unexplained}": not unexplained,
+    }
+    for what, held in promised.items():
+        console.print(f"  {'[green]✓[/]' if held else '[red]✗[/]'} {what}")
+    return 0 if all(promised.values()) else 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from demo.summary import Objective
 from inferscale_operator.api.base import Schema
 from inferscale_operator.api.inference_service import BatchMode
 from inferscale_operator.api.optimizer_policy import POLICY_NAME
@@ -20,6 +22,8 @@ Object = dict[str, Any]
 LONGEST_S = 900.0
 BATCH = ("--max-num-seqs", "MAX_NUM_SEQS")
 """Where an emulated engine reads its batch limit."""
+PODS = "10000"
+"""Of a node, so that accelerators alone decide."""
 GROUP = "inferscale.dev/v1alpha1"
 
 
@@ -67,7 +71,7 @@ def check(setting: Setting) -> None:
 def nodes(setting: Setting) -> list[Object]:
     """The nodes of a scenario as groups of one, for `Cluster.up`."""
     return [
-        {"name": node.name, "labels": dict(node.labels), "allocatable": dict(node.allocatable)}
+        {"name": node.name, "labels": dict(node.labels), "allocatable": {"pods": PODS, **node.allocatable}}
         for node in scenario_nodes(setting)
     ]
 
@@ -95,6 +99,18 @@ def objects(setting: Setting) -> Iterator[Object]:
         yield _deployment(setting, service)
         metadata = {"name": service.resource.name, "namespace": service.scenario.namespace}
         yield _custom("InferenceService", metadata, service.spec)
+
+
+def objectives(setting: Setting) -> dict[str, Objective]:
+    """What the services were promised, by Deployment; a promise that is not made is kept."""
+    return {
+        service.spec.target_ref.name: Objective(
+            service.spec.service_class,
+            math.inf if service.targets.itl is None else service.targets.itl,
+            math.inf if service.targets.ttft is None else service.targets.ttft,
+        )
+        for service in setting.services
+    }
 
 
 def story(setting: Setting) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from kubernetes.config import new_client_from_config
 from prometheus_api_client import PrometheusConnect
 
 from demo import scenario
+from demo.agreement import saved_at
 from inferscale_operator.recorder import SNAPSHOT_SUFFIX
 from inferscale_operator.twin.resources import Setting
 from installation import LABEL, install
@@ -176,7 +177,7 @@ def _next_tick(cluster: Cluster, record: Path, tick_s: float) -> float:
 
     def regular() -> bool:
         files = record.glob(f"*{SNAPSHOT_SUFFIX}")
-        times[:] = sorted(_saved_at(file) for file in files)
+        times[:] = sorted(saved_at(file).timestamp() for file in files)
         # The first tick of all may come early again, since somebody has just applied objects.
         return len(times) > 1 and times[-1] - times[-2] > 0.9 * tick_s
 
@@ -206,11 +207,6 @@ def _ready_since(cluster: Cluster, begin: float) -> None:
         client.patch_namespaced_pod_status(
             pod.metadata.name, pod.metadata.namespace, {"status": {"conditions": conditions}}
         )
-
-
-def _saved_at(snapshot: Path) -> float:
-    moment = snapshot.name.removesuffix(SNAPSHOT_SUFFIX)
-    return datetime.strptime(moment, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).timestamp()
 
 
 def apply(cluster: Cluster, *files: Path) -> None:

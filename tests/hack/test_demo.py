@@ -1,6 +1,7 @@
 """The demo of a scenario: what of it can be shown live, and how the live run is compared."""
 
 import json
+import math
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from demo import scenario
 from demo.agreement import Cause, Choice, compare, explanation, read_ticks, table
 from demo.agreement import document as agreement_document
 from demo.live import chosen
+from demo.summary import Objective
 from fleet.load import LoadError
 from fleet.scenario import read_scenario_loads, scenario_loads
 from inferscale_operator.errors import UsageError
@@ -222,9 +224,11 @@ def test_a_deployment_starts_up_and_ends_as_the_scenario_says(tmp_path: Path) ->
 
 def test_the_nodes_are_those_of_the_scenario(tmp_path: Path) -> None:
     groups = scenario.nodes(setting(tmp_path))
-    assert [(g["labels"]["inferscale.dev/accelerator"], g["allocatable"]) for g in groups] == [
-        ("H100", {"nvidia.com/gpu": 8}),
-        ("A100", {"nvidia.com/gpu": 8}),
+    assert [
+        (g["labels"]["inferscale.dev/accelerator"], g["allocatable"]["nvidia.com/gpu"]) for g in groups
+    ] == [
+        ("H100", 8),
+        ("A100", 8),
     ]
 
 
@@ -237,6 +241,12 @@ def test_images_of_variants_are_named_without_tag_and_digest(tmp_path: Path) -> 
         "registry:5000/rocm/vllm",
         "vllm/vllm-openai",
     ]
+
+
+def test_an_objective_that_a_class_does_not_have_is_always_kept(tmp_path: Path) -> None:
+    classes = {"standard": {"priority": 5, "models": [{"model": "llama", "itl": 40}]}}
+    found = scenario.objectives(setting(tmp_path, classes=classes))
+    assert found == {"chat": Objective("standard", 40, math.inf)}
 
 
 def test_changes_of_load_are_told_in_their_order(tmp_path: Path) -> None:
