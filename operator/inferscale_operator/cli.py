@@ -13,6 +13,7 @@ import click
 from inferscale_operator.application import make_app, serve
 from inferscale_operator.commands.analyze import analyze
 from inferscale_operator.commands.approve import approve
+from inferscale_operator.commands.backtest import backtest
 from inferscale_operator.commands.completion import COMPLETE_VARIABLE, completion, completions
 from inferscale_operator.commands.estimate import estimate
 from inferscale_operator.commands.examples import epilog
@@ -130,6 +131,7 @@ commands.add_command(top)
 commands.add_command(completion)
 commands.add_command(plan_command)
 commands.add_command(simulate_command)
+commands.add_command(backtest)
 commands.add_command(approve)
 commands.add_command(explain)
 commands.add_command(replay)

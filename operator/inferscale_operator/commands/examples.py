@@ -31,6 +31,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "inferscale simulate docs/examples/scenarios/mixed.yaml --policy static --policy inferscale",
         "inferscale simulate scenario.yaml --policy hpa-running:target=8 --report report.html",
     ),
+    "backtest": (
+        "inferscale backtest --prometheus http://127.0.0.1:9090 --from 7d --from-cluster --report week.html",
+        "inferscale backtest --prometheus http://127.0.0.1:9090 --from 12h --services services.yaml -o json",
+    ),
     "snapshot": ("inferscale snapshot records --prometheus-url http://127.0.0.1:9090",),
     "settle": ("inferscale settle --timeout 600",),
     "status": ("inferscale status", "inferscale status -n prod -o json", "kubectl inferscale status"),

@@ -46,7 +46,7 @@ def export_command(
     """
     if (output_dir is None) == (output == "files"):
         raise UsageError("give --output-dir FOLDER, or -o json")
-    seen = read_snapshot(snapshot) if snapshot is not None else _observed(connect(kubeconfig, context))
+    seen = read_snapshot(snapshot) if snapshot is not None else observed(connect(kubeconfig, context))
     exported = export(seen)
     for line in exported.left_out:
         click.echo(f"Not exported: {line}.", err=True)
@@ -56,8 +56,12 @@ def export_command(
     write_new(output_dir, {name: as_text(content) for name, content in exported.files.items()})
 
 
-def _observed(client: Client) -> Snapshot:
-    """The cluster now; Prometheus is not asked."""
+def observed(client: Client) -> Snapshot:
+    """The cluster now; Prometheus is not asked.
+
+    Raises:
+        UsageError: its objects cannot be listed.
+    """
     stores = Stores()
     for kind in WATCHED:
         try:

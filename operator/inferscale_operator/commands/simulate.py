@@ -69,7 +69,7 @@ def simulate_command(
     outcomes = [simulate(setting, choice, seed=seed, mode=mode, record=record) for choice in choices]
     figures = summary(setting, outcomes, setting.scenario.seed if seed is None else seed, mode)
     if report is not None:
-        _write(report, page(setting, outcomes, figures))
+        write_report(report, page(setting, outcomes, figures))
     if output == "json":
         click.echo(json.dumps(figures, indent=1, allow_nan=False))
     else:
@@ -77,7 +77,12 @@ def simulate_command(
         Console(width=width, highlight=False, markup=False, emoji=False).print(tables(figures))
 
 
-def _write(path: Path, text: str) -> None:
+def write_report(path: Path, text: str) -> None:
+    """Write what `--report` names.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

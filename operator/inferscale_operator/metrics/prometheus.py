@@ -7,7 +7,8 @@ import math
 import re
 import ssl
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ _HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 
 class SettingsError(UsageError):
     """A setting of the connection cannot be used; the message names it."""
+
+
+class HistoryError(UsageError):
+    """What has been cannot be had; the message names server, query and reason."""
 
 
 class Prometheus:
@@ -133,6 +138,38 @@ class Prometheus:
         self._session.close()
         return dict(answers)
 
+    def ask_history(
+        self, query: Query, question: Question, begin: int, end: int, step: int
+    ) -> dict[SampleKey, dict[int, float]]:
+        """Ask a query as of many times.
+
+        Args:
+            query: The query, for messages.
+            question: What is asked.
+            begin: The first time, Unix seconds.
+            end: The last time at most, Unix seconds.
+            step: Seconds from one time to the next.
+
+        Returns:
+            By key and time the finite values.
+
+        Raises:
+            HistoryError: the server does not answer, refuses, or leaves something out.
+        """
+        self._deadline = clock.monotonic() + self._timeout_seconds
+        ends = [datetime.fromtimestamp(at, UTC) for at in (begin, end)]
+        try:
+            result = self._result(
+                lambda params, left: self._client.custom_query_range(
+                    question.expression, *ends, str(step), params=params, timeout=left
+                )
+            )
+            return _matrix(result, question.labels)
+        except requests.Timeout as error:
+            raise self._no_history(query, f"no answer within {self._timeout_seconds:g} s") from error
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise self._no_history(query, _reason(error)) from error
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -144,21 +181,33 @@ class Prometheus:
         response.raw = io.BytesIO(_body(response, self._deadline))
         self._response = response
 
+    def _no_history(self, query: Query, reason: str) -> HistoryError:
+        return HistoryError(f"Prometheus {self.url}: history of {query.value}: {reason}")
+
     def _values(self, question: Question, time: float) -> dict[SampleKey, float]:
+        result = self._result(
+            lambda params, left: self._client.custom_query(
+                question.expression, params={"time": f"{time:.3f}", **params}, timeout=left
+            )
+        )
+        return _vector(result, question.labels)
+
+    def _result(self, ask: Callable[[dict[str, str], float], Any]) -> Any:
+        """What the server says to a query that is given its parameters and the time that is left."""
         left = self._deadline - clock.monotonic()
         if left <= 0:
             raise requests.Timeout
         # The server is told to give up as well, lest slow queries pile up on it.
-        params = {"time": f"{time:.3f}", "timeout": f"{max(1, math.ceil(left))}s"}
+        params = {"timeout": f"{max(1, math.ceil(left))}s"}
         try:
-            result = self._client.custom_query(question.expression, params=params, timeout=left)
+            result = ask(params, left)
         except PrometheusApiClientException as error:
             raise ValueError(_refusal(self._response)) from error
         except (requests.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError("the answer is not one of Prometheus' query API") from error
         if warning := _warning(self._response):
             raise _IncompleteError(f"the answer is not complete: {warning}")
-        return _vector(result, question.labels)
+        return result
 
 
 class _NamedServer(HTTPAdapter):
@@ -291,6 +340,20 @@ def _vector(result: Any, labels: tuple[str, str]) -> dict[SampleKey, float]:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError("the answer is not an instant vector with the labels that were asked for") from error
     return values
+
+
+def _matrix(result: Any, labels: tuple[str, str]) -> dict[SampleKey, dict[int, float]]:
+    """The finite values of a range vector, by time."""
+    namespace, name = labels
+    series: dict[SampleKey, dict[int, float]] = {}
+    try:
+        for found in result:
+            values = ((round(at), float(value)) for at, value in found["values"])
+            known = {at: value for at, value in values if math.isfinite(value)}
+            series[found["metric"][namespace], found["metric"][name]] = known
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("the answer is not a range vector with the labels that were asked for") from error
+    return series
 
 
 def _warning(response: requests.Response) -> str:

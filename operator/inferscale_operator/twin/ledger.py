@@ -60,15 +60,17 @@ class Ledger:
         asked_s: Replica-seconds that were asked for, shape (services, windows).
         cost: What was held cost, shape (services, windows).
         types: Types of accelerators.
+        counted: Whether a window counts where figures are not kept by window (energy, units, the tail of
+            TTFT), shape (services, windows); None: all do.
         units_s: Unit-seconds held, shape (services, types).
         energy_j: Joules by service, on profiles whose power is known.
         unfinished: Requests still under way at the end, by service.
         ttft_bins: Counts of times to first token, shape (services, bins); zero where they are not known.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, counted: NDArray[np.bool_] | None = None) -> None:
         scenario = setting.scenario
-        self.setting = setting
+        self.setting, self.counted = setting, counted
         self.window_s = scenario.window
         self.count = max(1, math.ceil(scenario.duration / scenario.window))
         shape = (len(setting.services), self.count)
@@ -114,7 +116,8 @@ class Ledger:
         ):
             weights = None if values is None else values.astype(np.float64)
             self.windows[name][service] += np.bincount(where, weights, minlength=self.count)
-        self.ttft_bins[service] += np.histogram(ttft, BINS)[0]
+        counts = ttft if self.counted is None else ttft[self.counted[service, begins]]
+        self.ttft_bins[service] += np.histogram(counts, BINS)[0]
 
     def hold(self, from_s: float, to_s: float, held: Held, watts: Floats) -> None:
         """Account for what the services held in a while within one window, drawing so much power."""
@@ -122,8 +125,9 @@ class Ledger:
         self.ready_s[:, window] += held.ready * seconds
         self.asked_s[:, window] += held.asked * seconds
         self.cost[:, window] += held.cost * seconds / 3600
-        self.energy_j += watts * seconds
-        self.units_s += held.units * seconds
+        counts = 1.0 if self.counted is None else self.counted[:, window].astype(np.float64)
+        self.energy_j += watts * seconds * counts
+        self.units_s += held.units * (seconds * np.reshape(counts, (-1, 1)))
 
     def ttft_quantile(self, service: int, share: float) -> float | None:
         """The TTFT (ms) that a share of the requests does not exceed; None: not known."""

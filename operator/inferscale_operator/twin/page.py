@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from inferscale_operator.twin.resources import Setting
 from inferscale_operator.twin.simulation import Outcome
@@ -19,6 +19,7 @@ from inferscale_operator.twin.summary import tables
 
 Floats = NDArray[np.float64]
 Points = Sequence[tuple[float, float]]
+Measured = Mapping[str, Mapping[str, Floats]]
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 150, 64, 22, 10
 MOST_POINTS = 720
@@ -58,14 +59,28 @@ class Mark:
     color: str
 
 
-def page(setting: Setting, outcomes: Sequence[Outcome], figures: dict[str, Any]) -> str:
-    """The report as HTML."""
+def page(
+    setting: Setting,
+    outcomes: Sequence[Outcome],
+    figures: dict[str, Any],
+    rendered: RenderableType | None = None,
+    measured: Measured | None = None,
+) -> str:
+    """The report as HTML.
+
+    Args:
+        setting: What was simulated.
+        outcomes: Of every policy.
+        figures: Theirs.
+        rendered: What is at the top; None: the tables of the figures.
+        measured: What was not simulated: by key of the service `itl` and `ttft` (ms), shape (windows,).
+    """
     hours = setting.scenario.duration / 3600
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         f"<title>{_text(figures['scenario'])}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{_text(figures['scenario'])}</h1>",
-        f"<pre>{_text(_rendered(figures))}</pre>",
+        f"<pre>{_text(_printed(tables(figures) if rendered is None else rendered))}</pre>",
         "<h2>All services</h2>",
         *_plot("Cost per hour", _cost_lines(outcomes, cumulated=False), hours),
         *_plot("Cost so far", _cost_lines(outcomes, cumulated=True), hours),
@@ -77,14 +92,14 @@ def page(setting: Setting, outcomes: Sequence[Outcome], figures: dict[str, Any])
         arrivals = Line("arrivals", _series(first.window_s, load), "#111")
         parts += _plot("Load, requests/min", [arrivals], hours)
         parts += _replicas(setting, outcomes, number, hours)
-        parts += _latencies(setting, outcomes, number, hours)
+        parts += _latencies(setting, outcomes, number, hours, (measured or {}).get(service.key, {}))
     parts.append("</body></html>\n")
     return "\n".join(parts)
 
 
-def _rendered(figures: dict[str, Any]) -> str:
+def _printed(shown: RenderableType) -> str:
     out = io.StringIO()
-    Console(file=out, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(tables(figures))
+    Console(file=out, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(shown)
     return out.getvalue()
 
 
@@ -93,7 +108,7 @@ def _cost_lines(outcomes: Sequence[Outcome], *, cumulated: bool) -> list[Line]:
     for outcome, color in zip(outcomes, _colors(), strict=False):
         ledger = outcome.ledger
         cost = ledger.cost.sum(axis=0)
-        values = np.cumsum(cost) if cumulated else cost / ledger.window_s * 3600
+        values = np.nancumsum(cost) if cumulated else cost / ledger.window_s * 3600
         lines.append(Line(outcome.policy, _series(ledger.window_s, values), color))
     return lines
 
@@ -121,13 +136,22 @@ def _replicas(setting: Setting, outcomes: Sequence[Outcome], number: int, hours:
     return _plot("Replicas; hover over a point for the decision and its reason", lines, hours, marks)
 
 
-def _latencies(setting: Setting, outcomes: Sequence[Outcome], number: int, hours: float) -> list[str]:
+def _latencies(
+    setting: Setting,
+    outcomes: Sequence[Outcome],
+    number: int,
+    hours: float,
+    measured: Mapping[str, Floats],
+) -> list[str]:
     service, parts = setting.services[number], []
     for name, total, count, objective, predicted in (
         ("Inter-token latency, ms", "gap_sum", "gap_count", service.targets.itl, "itl"),
         ("Time to first token (mean), ms", "ttft_sum", "ttft_count", service.targets.ttft, "ttft"),
     ):
         lines = []
+        if predicted in measured:
+            values = measured[predicted]
+            lines.append(Line("measured", _series(outcomes[0].ledger.window_s, values), "#111"))
         for outcome, color in zip(outcomes, _colors(), strict=False):
             windows = outcome.ledger.windows
             with np.errstate(invalid="ignore", divide="ignore"):

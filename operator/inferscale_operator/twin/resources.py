@@ -65,9 +65,31 @@ def read_scenario(path: Path) -> Setting:
     Raises:
         UsageError: names file, path, value and what would be right.
     """
-    document = _document(path)
+    return make_setting(path, read_document(path))
+
+
+def read_document(path: Path) -> Mapping[str, Any]:
+    """The mapping in a file of YAML.
+
+    Raises:
+        UsageError: there is none; names the file and what would be right.
+    """
+    document = next(_documents(path), None)
     if not isinstance(document, Mapping):
         raise UsageError(f"{path}: must be a mapping with duration, services and what they need")
+    return document
+
+
+def make_setting(path: Path, document: Mapping[str, Any]) -> Setting:
+    """A scenario and all that belongs to it.
+
+    Args:
+        path: Where it is from, for messages; its manifests and traces are beside it.
+        document: What a scenario's file holds.
+
+    Raises:
+        UsageError: names path, field, value and what would be right.
+    """
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
@@ -242,10 +264,6 @@ def _resources(specs: Mapping[str, BaseModel]) -> tuple[Resource[Any], ...]:
 
 def _filled(_name: str, raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"resourceName": RESOURCE, "nodeSelector": {TYPE_LABEL: str(raw.get("type", ""))}, **raw}
-
-
-def _document(path: Path) -> Any:
-    return next(_documents(path), None)
 
 
 def _documents(path: Path) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from inferscale_operator.api.accelerator_profile import PowerSchema
@@ -104,6 +105,8 @@ def simulate(
     seed: int | None = None,
     mode: ServerMode = ServerMode.EVENTS,
     record: Path | None = None,
+    counted: NDArray[np.bool_] | None = None,
+    make_policy: Callable[[Cluster], Policy] | None = None,
 ) -> Outcome:
     """Run a scenario under one policy.
 
@@ -113,17 +116,26 @@ def simulate(
         seed: Instead of the scenario's.
         mode: How servers are simulated.
         record: Folder for the product's snapshots and plans.
+        counted: Which windows count where the ledger keeps no windows, see `Ledger.counted`.
+        make_policy: Makes another policy than the named ones, which then only names it.
 
     Raises:
         UsageError: a setting of the policy or a trace cannot be used, or the folder not be written to.
     """
-    simulation = _Simulation(setting, choice, setting.scenario.seed if seed is None else seed, mode, record)
-    return simulation.run()
+    seed = setting.scenario.seed if seed is None else seed
+    return _Simulation(setting, choice, seed, mode, record, counted, make_policy).run()
 
 
 class _Simulation:
     def __init__(
-        self, setting: Setting, choice: PolicyChoice, seed: int, mode: ServerMode, record: Path | None
+        self,
+        setting: Setting,
+        choice: PolicyChoice,
+        seed: int,
+        mode: ServerMode,
+        record: Path | None,
+        counted: NDArray[np.bool_] | None,
+        make_policy: Callable[[Cluster], Policy] | None,
     ) -> None:
         scenario = setting.scenario
         self._setting, self._choice = setting, choice
@@ -140,7 +152,7 @@ class _Simulation:
         optimizer = _optimizer(setting, choice)
         retention = optimizer.metrics.window_seconds + LOOKBACK_S + 2 * scenario.scrape_interval
         self._samples = Samples(COLUMNS, retention, START.timestamp())
-        self._ledger = Ledger(setting)
+        self._ledger = Ledger(setting, counted)
         self._history = History()
         self._servers: EventServers | MeanValueServers
         if mode is ServerMode.EVENTS:
@@ -154,7 +166,10 @@ class _Simulation:
         )
         if recorder is not None:
             recorder.prepare()
-        self._policy = self._made(choice, optimizer, recorder)
+        if make_policy is not None:
+            self._policy = make_policy(self._cluster)
+        else:
+            self._policy = self._made(choice, optimizer, recorder)
         count = len(setting.services)
         self._asked: list[list[tuple[float, int, str]]] = [[] for _ in range(count)]
         self._below_s = [0.0] * count
