@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from twin_builders import ACCELERATORS, CLASSES, MODELS, POLICY
+import numpy as np
+
+from inferscale_operator.api.optimizer_policy import MetricsSettings
+from inferscale_operator.backtest.profile import Gap, Profile
+from inferscale_operator.backtest.pull import History
+from inferscale_operator.backtest.services import Described, read_services
+from inferscale_operator.backtest.span import Span
+from inferscale_operator.metrics.presets import VLLM
+from inferscale_operator.metrics.queries import Query, queries
+from twin_builders import ACCELERATORS, CLASSES, MODELS, POLICY, write
 
 Curve = Callable[[float], float]
 """A figure at a time, Unix seconds."""
 
+NAN = float("nan")
 ITL_S, TTFT_S = 0.012, 0.2
 
 
@@ -76,4 +87,77 @@ def exported(
         for name, curve in curves.items()
         if not name.startswith(without or ("-",))
         for at in moments
+    )
+
+
+SPAN = Span(1_750_003_200, 12, 60)
+
+
+def pod(
+    rate: Any, seen: Sequence[bool] | None = None, covered: Sequence[bool] | None = None, **more: float
+) -> dict[Query, Any]:
+    """What the queries say of a pod at every step of `SPAN`.
+
+    Args:
+        rate: Requests per minute, one or many.
+        seen: At which steps it was sampled; None: at all.
+        covered: At which of those throughout the step; None: at all.
+        more: `itl` and `ttft` (s), `inputs` and `outputs`.
+    """
+    rates = np.broadcast_to(np.asarray(rate, dtype=float) / 60, SPAN.count)
+    there = np.ones(SPAN.count, bool) if seen is None else np.asarray(seen, bool)
+    fully = there if covered is None else np.asarray(covered, bool)
+    times = np.array([SPAN.time(index) for index in range(SPAN.count)], dtype=float)
+    figures = {
+        Query.ARRIVALS: rates,
+        Query.IN_FLIGHT: np.where(rates > 0, 2.0, 0.0),
+        Query.PEAK_IN_FLIGHT: np.where(rates > 0, 2.0, 0.0),
+        Query.PROGRESS: rates * 100,
+        Query.SAMPLED: times - 5,
+        Query.COVERAGE: np.where(fully, 4.0, 0.0),
+        Query.INPUT_TOKENS_SUM: rates * more.get("inputs", 128),
+        Query.INPUT_TOKENS_COUNT: rates,
+        Query.OUTPUT_TOKENS_SUM: rates * more.get("outputs", 64),
+        Query.OUTPUT_TOKENS_COUNT: rates,
+        Query.ITL_SUM: rates * more.get("itl", ITL_S),
+        Query.ITL_COUNT: rates,
+        Query.TTFT_SUM: rates * more.get("ttft", TTFT_S),
+        Query.TTFT_COUNT: rates,
+    }
+    return {query: np.where(there, values, np.nan) for query, values in figures.items()}
+
+
+def history(pods: Mapping[str, Mapping[Query, Any]]) -> History:
+    """The history of pods by name, in namespace `default`."""
+    settings = MetricsSettings(window_seconds=SPAN.step)
+    values: dict[Query, dict[tuple[str, str], Any]] = {query: {} for query in queries(VLLM, settings)}
+    for name, figures in pods.items():
+        for query, row in figures.items():
+            values[query]["default", name] = row
+    return History(SPAN, settings, {"vllm": VLLM}, {"vllm": values})
+
+
+def described(folder: Path, *services: dict[str, Any], **fields: Any) -> Described:
+    """Services as `--services` reads them."""
+    return read_services(write(folder, document(*services, **fields), "services.yaml"))
+
+
+def row(value: Any) -> Any:
+    """One value at every step, or one for each."""
+    return np.broadcast_to(np.asarray(value, dtype=float), SPAN.count).copy()
+
+
+def profile(rate: Any = 300.0, replicas: Any = 2.0, itl: Any = 11.0, ttft: Any = 15.0) -> Profile:
+    """What was at every step of `SPAN`."""
+    rates = row(rate)
+    return Profile(
+        rate=rates,
+        input_tokens=row(128),
+        output_tokens=row(64),
+        itl=np.where(np.isnan(rates), NAN, row(itl)),
+        ttft=np.where(np.isnan(rates), NAN, row(ttft)),
+        replicas=row(replicas),
+        partial=0,
+        gaps=(Gap(SPAN.begin, SPAN.begin + 60, "no samples"),) if np.isnan(rates).any() else (),
+        notes=(),
     )

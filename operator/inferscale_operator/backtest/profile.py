@@ -46,7 +46,7 @@ class Gap:
     Attributes:
         begin: Unix seconds.
         end: Unix seconds.
-        why: What the operator would have said at its beginning.
+        why: What the operator would have said in its middle.
     """
 
     begin: int
@@ -141,7 +141,7 @@ class _Pods:
         return [key for key in (*self.lives, *self.others) if key not in there]
 
     def ready(self, index: int, span: Span) -> tuple[ReadyPod, ...]:
-        """Those that were there, with the step that saw them first; of those of the first step: long before."""
+        """Those that were there, since the step that saw them first; those of the first step since ever."""
         firsts = [(key, self.lives[key][0]) for key in self.at(index)]
         return tuple(ReadyPod(key[1], span.time(first) if first else -math.inf) for key, first in firsts)
 
@@ -212,7 +212,7 @@ def _loads(
 
 
 def _half_seen(workload: Workload, answers: Answers, settings: MetricsSettings, now: float) -> bool:
-    """Whether a part of the step was seen only, of too many of the pods that report: their rates are too low."""
+    """Whether too many of the pods that report were seen in a part of the step: their rates are too low."""
     sampled, coverage = answers[Query.SAMPLED].values, answers[Query.COVERAGE].values
     # The operator asks a pod to have been there for so long before it looks at this.
     before = now - settings.window_seconds * (1 + 1 / SCRAPES_PER_WINDOW)
@@ -250,9 +250,10 @@ def _profile(seen: Sequence[ObservedLoad], pods: _Pods, span: Span, notes: tuple
 def _gaps(unknown: NDArray[np.bool_], seen: Sequence[ObservedLoad], span: Span) -> Iterator[Gap]:
     for missing, steps in groupby(range(span.count), key=lambda index: bool(unknown[index])):
         if missing:
-            first, *rest = steps
-            last = rest[-1] if rest else first
-            yield Gap(span.time(first) - span.step, span.time(last), seen[first].message)
+            among = list(steps)
+            # At its edges the last samples before it are still there, or the first after it already.
+            why = seen[among[len(among) // 2]].message
+            yield Gap(span.time(among[0]) - span.step, span.time(among[-1]), why)
 
 
 def _has(query: Query, pods: _Pods, preset: MetricPreset, history: History) -> bool:
