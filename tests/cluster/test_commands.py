@@ -166,6 +166,27 @@ def test_an_export_is_planned_as_the_operator_recommends(decided: World, tmp_pat
     assert abs(line["numReplicas"] - entry["targetReplicas"]) <= 1
 
 
+def test_a_backtest_reads_the_services_of_the_cluster_and_what_prometheus_remembers(
+    decided: World, tmp_path: Path
+) -> None:
+    key, found = f"{decided.namespace}/chat", []
+
+    def known() -> bool:
+        done = inferscale(
+            decided,
+            *("backtest", "--from-cluster", "--prometheus", decided.prometheus_url, "--from", "2m"),
+            *("--step", "10", "--policy", "static", "--cache", str(tmp_path), "-o", "json"),
+        )
+        figures = json.loads(done.stdout) if done.returncode == 0 else {"history": {"services": []}}
+        found[:] = [each for each in figures["history"]["services"] if each["service"] == key]
+        return bool(found) and found[0]["rate"]["mean"] > 0.5 * RATE
+
+    decided.eventually(known, "a backtest of what has been")
+    assert found[0]["accelerator"] == decided.named("l40s")
+    assert found[0]["replicas"]["most"] == 1
+    assert found[0]["latency"]["itl"]["observed"] > 0
+
+
 def test_kubectl_finds_the_commands(decided: World) -> None:
     plugin = PROGRAMS / "kubectl-inferscale"
     if not plugin.exists():

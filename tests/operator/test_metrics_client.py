@@ -16,7 +16,7 @@ from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics import prometheus
 from inferscale_operator.metrics.load import loads
 from inferscale_operator.metrics.presets import VLLM
-from inferscale_operator.metrics.prometheus import Prometheus, SettingsError
+from inferscale_operator.metrics.prometheus import HistoryError, Prometheus, SettingsError
 from inferscale_operator.metrics.queries import Query, queries
 from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import LoadState, UnknownCause
@@ -423,3 +423,54 @@ def test_two_authorizations_are_refused(tmp_path):
 def test_a_timeout_that_is_none_is_refused(timeout):
     with pytest.raises(SettingsError, match=r"^Prometheus timeout: .* is not a positive number of seconds"):
         Prometheus("https://prometheus", timeout_seconds=timeout)
+
+
+def matrix(*series: tuple[str, str, list[tuple[float, str]]]) -> dict:
+    """The answer with series of namespace, pod and values at times."""
+    result = [
+        {"metric": {"namespace": namespace, "pod": pod}, "values": [list(each) for each in values]}
+        for namespace, pod, values in series
+    ]
+    return {"status": "success", "data": {"resultType": "matrix", "result": result}}
+
+
+def history(client: Prometheus) -> dict:
+    return client.ask_history(Query.ARRIVALS, ASKED[Query.ARRIVALS], 600, 1200, 60)
+
+
+def test_what_was_is_asked_as_of_many_times_at_once(server, connect):
+    server.answer(matrix(("n", "a", [(600, "1.5"), (660, "NaN"), (720, "2")]), ("m", "b", [(1200, "0")])))
+    client = connect(f"{server.url}/prometheus")
+    assert history(client) == {("n", "a"): {600: 1.5, 720: 2.0}, ("m", "b"): {1200: 0.0}}
+    [request] = server.requests
+    asked = urlsplit(request.path)
+    assert asked.path == "/prometheus/api/v1/query_range"
+    query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+    assert query["query"] == ASKED[Query.ARRIVALS].expression
+    assert (query["start"], query["end"], query["step"]) == ("600", "1200", "60")
+    assert query["timeout"] == "10s"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"status": "error", "error": "query timed out"}, 503, "HTTP status 503: query timed out"),
+        ({"status": "error", "error": "many matches"}, 422, "HTTP status 422: many matches"),
+        (b"<html>", 200, "the answer is not one of Prometheus' query API"),
+        (vector(("n", "a", "1")), 200, "the answer is not a range vector"),
+        (matrix() | {"warnings": ["store 2 is gone"]}, 200, "the answer is not complete: store 2 is gone"),
+    ],
+)
+def test_what_was_cannot_be_had_and_the_error_says_why(server, connect, body, status, message):
+    server.answer(body, status)
+    with pytest.raises(HistoryError) as error:
+        history(connect(server.url))
+    assert str(error.value).startswith(f"Prometheus {server.url}: history of arrivals: {message}")
+
+
+def test_a_server_that_does_not_answer_for_what_was_is_left_in_time(server, connect):
+    server.hang()
+    with pytest.raises(HistoryError, match=r"no answer within 0\.2 s"):
+        history(connect(server.url, timeout_seconds=0.2))
+    with pytest.raises(HistoryError, match="Connection refused"):
+        history(connect(unused_address()))
