@@ -14,7 +14,6 @@ from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError, PatchType
 from inferscale_operator.kube.kinds import Kind
 from inferscale_operator.kube.writer import FINALIZER
-from inferscale_operator.kube.writer import merged as json_merged
 from loop_objects import Hardware
 
 Key = tuple[str, str]
@@ -124,6 +123,20 @@ class Server:
         metadata = self.stored[kind][key]["metadata"]
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             del self.stored[kind][key]
+
+
+def json_merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON merge patch (RFC 7396) makes of an object."""
+    result = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            before = result.get(key)
+            result[key] = json_merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
 class Controllers:

@@ -219,7 +219,7 @@ def replica_count(required: float, rate_per_replica: float, min_replicas: int = 
     Raises:
         ValueError: as `replicas` does.
     """
-    if 0 <= required and 0 < rate_per_replica < math.inf and 0 <= min_replicas:
+    if required >= 0 and 0 < rate_per_replica < math.inf and min_replicas >= 0:
         needed = required / rate_per_replica * (1 - _ROUNDING)
         if needed < _WHOLE:
             return max(math.ceil(needed), min_replicas)

@@ -98,9 +98,9 @@ class Prometheus:
         )
         if server_name is not None:
             self._session.mount(self.url, _NamedServer(server_name))
-        adapter = self._session.get_adapter(self.url)
-        assert isinstance(adapter, HTTPAdapter)
-        limit_heads(adapter.poolmanager)
+        for adapter in self._session.adapters.values():
+            if isinstance(adapter, HTTPAdapter):
+                limit_heads(adapter.poolmanager)
 
     def ask(
         self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
