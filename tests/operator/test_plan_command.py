@@ -303,6 +303,11 @@ def test_an_explanation_names_every_candidate_and_why_it_lost(plan: Plan) -> Non
     explained = plan.json(EXAMPLE, "--unlimited", "--explain", "Premium-llama_8b")["explanation"]
     assert explained["candidates"][0]["verdict"] == "Chosen"
     assert {each["accelerator"] for each in explained["candidates"]} == {"L40S", "A100", "H100", "MI300X"}
+    lines = plan.csv(EXAMPLE, "--unlimited", "--explain", "Premium-llama_8b")
+    assert [line["accelerator"] for line in lines] == [
+        each["accelerator"] for each in explained["candidates"]
+    ]
+    assert list(lines[0]) == list(explained["candidates"][0])
 
 
 def test_a_server_without_any_candidate_is_unserved_with_its_reason(plan: Plan) -> None:
@@ -376,6 +381,8 @@ def test_a_removed_type_is_not_used_and_what_was_on_it_moves(plan: Plan) -> None
         (("--limited", "--unlimited"), "--limited and --unlimited: give one of them"),
         (("--frontier", "--explain", "Free-llama_8b"), "--frontier and --explain: give one of them"),
         (("--servers", EXAMPLE), "cannot be read (Is a directory)"),
+        (("--set", "Premium.priority=101"), "Premium.priority: 101.0: must be a number from 1 to 100"),
+        (("--set", "Premium.avgInTokens=1e8"), "must be a number from 0 to 10,000,000"),
         (("-o", "json", "--servers", "/nowhere.json"), "/nowhere.json: is missing"),
         (("--transition-penalty", "-1"), "--transition-penalty -1.0"),
         (("--max-cost", "inf"), "--max-cost inf"),
@@ -390,6 +397,19 @@ def test_what_cannot_be_done_is_told_with_exit_code_2(
     plan: Plan, arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in plan.error(EXAMPLE, *arguments)
+
+
+@pytest.mark.parametrize("folder", ["/nowhere", EXAMPLE / "server-data.json"])
+def test_a_folder_that_is_none_is_told_once(plan: Plan, folder: str | Path) -> None:
+    assert (
+        plan.error(folder) == f"inferscale: {folder}: is no folder: give the folder that the files are in\n"
+    )
+
+
+def test_without_a_folder_all_files_may_be_named(plan: Plan) -> None:
+    named = {"accelerators": "accelerator", "models": "model", "classes": "serviceclass", "servers": "server"}
+    flags = [(f"--{flag}", EXAMPLE / f"{file}-data.json") for flag, file in named.items()]
+    assert plan.json("/nowhere", *(each for flag in flags for each in flag))["served"] == 6
 
 
 def test_nothing_is_planned_where_a_file_is_wrong(plan: Plan, tmp_path: Path) -> None:
@@ -452,7 +472,9 @@ def test_no_servers_are_a_plan_of_nothing(plan: Plan, tmp_path: Path) -> None:
     assert plan.json(*arguments, "--buy")["purchaseCost"] == 0
     assert {point["served"] for point in plan.json(*arguments, "--frontier")["frontier"]} == {0}
     assert plan.csv(*arguments) == []
-    assert "0 of 0 served" in plan.text(*arguments)
+    told = plan.text(*arguments)
+    assert "0 of 0 served" in told
+    assert told.startswith("Units by type")
 
 
 def test_a_limit_on_the_cost_is_kept_and_the_last_priority_shed(plan: Plan) -> None:
@@ -534,7 +556,7 @@ def test_names_in_any_script_are_kept(plan: Plan, tmp_path: Path) -> None:
     arguments = (EXAMPLE, "--servers", tmp_path / "servers.json", "--explain", servers[0]["name"])
     assert plan.json(*arguments)["explanation"]["server"] == servers[0]["name"]
     assert servers[0]["name"] in plan.text(*arguments)
-    assert servers[0]["name"] in {line["server"] for line in plan.csv(*arguments)}
+    assert servers[0]["name"] in {line["server"] for line in plan.csv(*arguments[:-2])}
 
 
 def test_a_transition_that_costs_enough_is_not_made(plan: Plan) -> None:

@@ -287,6 +287,23 @@ def test_capacity_may_say_what_the_nodes_hold(tmp_path: Path) -> None:
             with_change("server-data", 0, "weight", value=0),
             "server-data.json: [0].weight: 0: must be a number from 0.001 to 1,000",
         ),
+        (
+            with_change("server-data", 0, "name", value="s\x1b[31m"),
+            "server-data.json: [0].name: s\\x1b[31m: must be a text without control characters",
+        ),
+        (
+            {**BARE, "server-data": json.dumps([{**BARE["server-data"][0], "name": "\ud800"}])},
+            "server-data.json: [0].name: \\ud800: must be a text without control characters",
+        ),
+        (
+            with_change("model-data", 0, "perfParms", value={"alpha": 1, "beta": 1})
+            | {"model-data": [{**BARE["model-data"][0], "beta": None, "perfParms": {"alpha": 1, "beta": 1}}]},
+            "model-data.json: [0].alpha: 17: perfParms is given too: keep one of them",
+        ),
+        (
+            with_change("server-data", 0, "load", value={"arrivalRate": 1, "avgLength": 1}),
+            'server-data.json: [0].load: {"arrivalRate": 1, "avgLength": 1}: currentAlloc.load is given too',
+        ),
         ({**BARE, "optimizer-data": "{"}, "optimizer-data.json: is no JSON: "),
         ({**BARE, "optimizer-data": "[" * 100_000}, "optimizer-data.json: is nested too deep"),
     ],
@@ -337,6 +354,13 @@ def test_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
         "server-data.json",
         "capacity-data.json",
     ]
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    files = write(tmp_path, BARE)
+    files.servers.write_bytes(b'[{"name": "\xe9"}]')
+    with pytest.raises(UsageError, match=r"server-data.json: is no text in UTF-8: give a JSON file"):
+        read_deck(files)
 
 
 def test_missing_files_are_told_with_the_flag_that_names_them(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from inferscale_operator.planning.output import (
     as_fields,
     as_json,
     as_records,
+    explanation_records,
     frontier_records,
     purchase_fields,
     purchase_records,
@@ -100,8 +101,12 @@ def plan(directory: Path, **given: Any) -> None:
         made = make_plan(deck, now, chosen)
         if plots is not None:
             files = plot_plan(made, plots)
-        content = (lambda: tables(made)) if asked is None else (lambda: explanation(made.decisions[asked]))
-        _show(given["output"], as_fields(made, asked), as_records(made), content)
+        fields = as_fields(made, asked)
+        if asked is None:
+            _show(given["output"], fields, as_records(made), lambda: tables(made))
+        else:
+            why = made.decisions[asked]
+            _show(given["output"], fields, explanation_records(why), lambda: explanation(why))
     for file in files:
         click.echo(f"Wrote {file}", err=True)
 
@@ -146,14 +151,22 @@ def _files(directory: Path, given: dict[str, Any]) -> Files:
         usual = directory / f"{name}.json"
         return given[flag] or (usual if usual.exists() else None)
 
-    return Files(
-        accelerators=required("accelerators", "accelerator-data"),
-        models=required("models", "model-data"),
-        classes=required("classes", "serviceclass-data"),
-        servers=required("servers", "server-data"),
-        capacity=optional("capacity", "capacity-data"),
-        optimizer=optional("optimizer", "optimizer-data"),
-    )
+    named = all(given[flag] for flag in ("accelerators", "models", "classes", "servers"))
+    try:
+        if not named and not directory.is_dir():
+            raise UsageError(f"{directory}: is no folder: give the folder that the files are in")
+        return Files(
+            accelerators=required("accelerators", "accelerator-data"),
+            models=required("models", "model-data"),
+            classes=required("classes", "serviceclass-data"),
+            servers=required("servers", "server-data"),
+            capacity=optional("capacity", "capacity-data"),
+            optimizer=optional("optimizer", "optimizer-data"),
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{directory}: cannot be read ({error.strerror}): give a folder that may be read"
+        ) from error
 
 
 def _options(deck: Deck, given: dict[str, Any]) -> Options:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
 from inferscale_operator.errors import UsageError
 
 _LONGEST_VALUE = 60
+_UNSHOWN = ("Cc", "Cs")
+"""Control characters, which would steer a terminal, and halves of characters, which cannot be written."""
+
+
+def shown(text: str) -> str:
+    """A text with what cannot be shown escaped."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in _UNSHOWN else each
+        for each in text
+    )
 
 
 @dataclass(frozen=True)
@@ -33,10 +44,10 @@ class Findings:
 
     def add(self, file: str, path: str, value: Any, remedy: str) -> None:
         """Remember an error; a value that is no text is shown as JSON."""
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        if len(shown) > _LONGEST_VALUE:
-            shown = f"{shown[:_LONGEST_VALUE]}…"
-        self.found.append(Finding(file, path, shown, remedy))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if len(text) > _LONGEST_VALUE:
+            text = f"{text[:_LONGEST_VALUE]}…"
+        self.found.append(Finding(*map(shown, (file, path, text, remedy))))
 
     def raise_any(self) -> None:
         """Refuse the input if anything is wrong with it.

@@ -11,7 +11,7 @@ from typing import Any
 from inferscale_operator.planning.frontier import Point
 from inferscale_operator.planning.purchase import Purchase
 from inferscale_operator.planning.report import Line, Report
-from inferscale_solver import Decision
+from inferscale_solver import CandidateOutcome, Decision
 
 _DECIMALS = 6
 
@@ -111,6 +111,11 @@ def as_records(report: Report) -> list[dict[str, Any]]:
     ]
 
 
+def explanation_records(decision: Decision) -> list[dict[str, Any]]:
+    """A record for every candidate of a server."""
+    return [_candidate(candidate) for candidate in decision.candidates]
+
+
 def _allocation(line: Line) -> dict[str, Any]:
     return {
         "server": line.server,
@@ -140,22 +145,24 @@ def _explanation(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "binding": decision.binding,
         "runnerUp": decision.runner_up,
-        "candidates": [
-            {
-                "accelerator": candidate.profile,
-                "numReplicas": None if (sized := candidate.allocation) is None else sized.replicas,
-                "maxBatch": None if sized is None else sized.max_batch,
-                "cost": None if sized is None else _rounded(sized.cost),
-                "value": None if sized is None else _rounded(sized.value),
-                "itlAverage": None if sized is None else _rounded(sized.itl),
-                "ttftAverage": None if sized is None else _rounded(sized.ttft),
-                "waitAverage": None if sized is None else _rounded(sized.wait),
-                "binding": candidate.binding,
-                "verdict": candidate.rejection.value,
-                "message": candidate.message,
-            }
-            for candidate in decision.candidates
-        ],
+        "candidates": explanation_records(decision),
+    }
+
+
+def _candidate(candidate: CandidateOutcome) -> dict[str, Any]:
+    sized = candidate.allocation
+    return {
+        "accelerator": candidate.profile,
+        "numReplicas": None if sized is None else sized.replicas,
+        "maxBatch": None if sized is None else sized.max_batch,
+        "cost": None if sized is None else _rounded(sized.cost),
+        "value": None if sized is None else _rounded(sized.value),
+        "itlAverage": None if sized is None else _rounded(sized.itl),
+        "ttftAverage": None if sized is None else _rounded(sized.ttft),
+        "waitAverage": None if sized is None else _rounded(sized.wait),
+        "binding": candidate.binding,
+        "verdict": candidate.rejection.value,
+        "message": candidate.message,
     }
 
 

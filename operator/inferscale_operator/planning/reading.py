@@ -157,6 +157,9 @@ def _models(path: Path, profiles: set[str], findings: Findings) -> Iterator[Mode
         decode, prefill = row, row
         if row.has("perfParms"):
             decode = prefill = row.row("perfParms")
+            for other in ("decodeParms", "prefillParms", "alpha", "beta", "gamma", "delta"):
+                if row.has(other):
+                    row.wrong(other, row.get(other), "perfParms is given too: keep one of them")
         else:
             if row.has("decodeParms"):
                 decode = row.row("decodeParms")
@@ -248,6 +251,8 @@ def _servers(
         row.has("minNumReplicas", "desiredAlloc")
         current = row.row("currentAlloc")
         load = current.row("load") if current.has("load") else row.row("load")
+        if row.has("load") and current.has("load"):
+            row.wrong("load", row.get("load"), "currentAlloc.load is given too: keep one of them")
         arrival_cov, service_cov = _cov(load, "arrivalCOV"), _cov(load, "serviceCOV")
         rate, average, inputs, outputs = _load(load)
         server = Server(

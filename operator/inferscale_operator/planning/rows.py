@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from inferscale_operator.planning.findings import Findings
+from inferscale_operator.planning.findings import Findings, shown
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -89,6 +89,8 @@ class Row:
         if not isinstance(value, str) or (not value.strip() and default is None):
             self.wrong(name, value, "must be a text that is not empty")
             return default or ""
+        if shown(value) != value:
+            self.wrong(name, value, "must be a text without control characters")
         return value
 
     def number(
@@ -112,8 +114,7 @@ class Row:
             self.wrong(name, value, f"must be {wanted}")
             return least
         if not (least <= value <= most):
-            shown = "NaN" if value != value else value
-            self.wrong(name, shown, f"must be {wanted}")
+            self.wrong(name, "NaN" if value != value else value, f"must be {wanted}")
             return least
         return float(value)
 
@@ -179,8 +180,8 @@ def choice(row: Row, name: str, kind: type[Choice]) -> Choice | None:
 def one_of(names: Iterable[str]) -> str:
     """The names that would be right, for a remedy; the first ones of many."""
     listed = sorted(names)
-    shown = ", ".join(listed[:8])
-    return f"use one of {shown}" + (f" … ({len(listed)} in all)" if len(listed) > 8 else "")
+    first = ", ".join(listed[:8])
+    return f"use one of {first}" + (f" … ({len(listed)} in all)" if len(listed) > 8 else "")
 
 
 def read_json(path: Path, remedy: str, findings: Findings) -> Any:

@@ -23,14 +23,19 @@ def tables(report: Report) -> Group:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
+    if report.lines:
+        yield from _grids(report)
+    yield _totals(report)
+    yield _summary(report)
+
+
+def _grids(report: Report) -> Iterator[RenderableType]:
     yield grid(report, "Accelerator", lambda line: line.accelerator or _NOTHING, justify="left")
     yield grid(report, "Replicas", lambda line: str(line.replicas))
     if any(line.held for line in report.lines):
         yield grid(report, "Accelerator change", lambda line: line.change or "", justify="left")
         yield grid(report, "Scale", lambda line: "" if line.scale is None else signed(line.scale))
         yield grid(report, "Cost differential, per hour", lambda line: signed(line.cost_diff))
-    yield _totals(report)
-    yield _summary(report)
 
 
 def grid(report: Report, title: str, cell: Cell, *, justify: JustifyMethod = "right") -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import LARGEST_RATE, Deck, Objectives, Server
 from inferscale_operator.planning.findings import Findings
-from inferscale_operator.planning.reading import LEAST_WEIGHT, MOST_WEIGHT
+from inferscale_operator.planning.reading import LAST_PRIORITY, LEAST_WEIGHT, MOST_TOKENS, MOST_WEIGHT
 from inferscale_operator.planning.rows import Row
 from inferscale_solver import Profile
 
@@ -122,10 +122,14 @@ def _check(change: Change) -> None:
     """Hold a value to what the file's field may be."""
     findings = Findings()
     row = Row("--set", change.name, {change.field: change.value}, findings)
-    if change.field in ("priority", "count", "minReplicas"):
-        row.integer(change.field, least=1 if change.field == "priority" else 0)
+    if change.field == "priority":
+        row.integer(change.field, least=1, most=LAST_PRIORITY)
+    elif change.field in ("count", "minReplicas"):
+        row.integer(change.field)
     elif change.field in ("avgLength", "avgOutTokens"):
-        row.number(change.field, least=1.0, most=1e7)
+        row.number(change.field, least=1.0, most=MOST_TOKENS)
+    elif change.field == "avgInTokens":
+        row.number(change.field, most=MOST_TOKENS)
     elif change.field == "weight":
         row.number(change.field, least=LEAST_WEIGHT, most=MOST_WEIGHT)
     else:
