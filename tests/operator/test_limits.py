@@ -86,6 +86,22 @@ def test_six_nodes_with_one_free_unit_each_do_not_host_a_replica_of_four() -> No
     assert condition(of(plan, "llama"), "CapacityLimited")[:2] == ("True", "CheaperIsExhausted")
 
 
+def test_a_service_that_scattered_units_cannot_host_is_told_so_with_what_is_missing() -> None:
+    only = (model("llama", performance("h100", 60.0, accCount=4)),)
+    on = deployment(replicas=0, pod_spec=pod_spec("H100", 4))
+    scattered = fours(pods=strangers(6, 7), model_profiles=only)
+    state = service(replicas=0, observed=load(60.0), on=on)
+    plan = decide(replace(scattered, services=(state,), pods=tuple(strangers(6, 7))))
+    assert target(plan, "llama")[1] == 0
+    short = "nothing: nodes of H100 short of 1 time 4 units together"
+    assert condition(of(plan, "llama"), "Optimized") == ("False", "Unserved", short)
+    assert condition(of(plan, "llama"), "CapacityLimited") == (
+        "True",
+        "WaitingForCapacity",
+        "no room for 1 more on h100: 6 free H100, but no 4 on one node",
+    )
+
+
 def test_as_many_free_units_on_one_node_do() -> None:
     plan = decide(fours(pods=strangers(5, 8)))
     assert target(plan, "llama") == ("h100", 1)

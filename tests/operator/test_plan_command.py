@@ -549,6 +549,31 @@ def test_what_is_bought_stays_within_the_quotas(plan: Plan, tmp_path: Path) -> N
     assert made["purchaseCost"] == plan.json(EXAMPLE, "--unlimited", "--optimizer", file)["totalCost"]
 
 
+def test_replicas_must_fit_on_the_nodes_where_the_nodes_are_known(plan: Plan, tmp_path: Path) -> None:
+    counts = json.loads((EXAMPLE / "capacity-data.json").read_text())["count"]
+    h100 = next(row for row in counts if row["type"] == "H100")
+
+    def planned(nodes: list[int]) -> dict[str, Any]:
+        h100["nodes"] = nodes
+        (tmp_path / "capacity.json").write_text(json.dumps({"count": counts}))
+        arguments = (EXAMPLE, "--capacity", tmp_path / "capacity.json", "--explain", "Premium-llama_70b")
+        return plan.json(*arguments)
+
+    def of_pairs(made: dict[str, Any]) -> dict[str, Any]:
+        return next(c for c in made["explanation"]["candidates"] if c["accelerator"] == "2xH100")
+
+    whole, odd, single = planned([4, 4, 4]), planned([3, 3, 3, 3]), planned([1] * 12)
+    assert (of_pairs(whole)["verdict"], of_pairs(whole)["numReplicas"]) == ("Chosen", 6)
+    # Of the twelve units one is left over on every node beside a replica of two.
+    assert of_pairs(odd)["verdict"] != "Chosen"
+    pairs = [line for line in odd["allocations"] if line["accelerator"] == "2xH100"]
+    assert sum(line["numReplicas"] for line in pairs) <= 4
+    assert (of_pairs(single)["verdict"], of_pairs(single)["message"]) == (
+        "NodeTooSmall",
+        "a replica needs 2 units of H100, its largest node has 1",
+    )
+
+
 def test_names_in_any_script_are_kept(plan: Plan, tmp_path: Path) -> None:
     servers = json.loads((EXAMPLE / "server-data.json").read_text())["servers"]
     servers[0]["name"] = "сервер-一号 🚀"

@@ -222,6 +222,19 @@ def test_free_units_on_six_nodes_are_no_room_for_a_replica_of_four() -> None:
     )
     granted = given_to(snapshot, {"quad": intent(subjects(snapshot)["quad"], 1)})["quad"]
     assert (granted.replicas, granted.lacking) == (0, 4)
+    assert granted.short == "no room for 1 more on h100: 6 free H100, but no 4 on one node"
+
+
+def test_a_move_that_waits_for_free_units_on_one_node_says_so() -> None:
+    nodes = (*(node(f"node-{i}", "H100", 4) for i in range(6)), node("node-a", "A100"))
+    pods = tuple(
+        PodState("other", f"pod-{i}", None, f"node-{i}", {"nvidia.com/gpu": 3}, True, False) for i in range(6)
+    )
+    mover = service("mover", 1, on=deployment("mover", 1, pod_spec=pod_spec("A100")))
+    rates = (model("llama", performance("h100", 60, accCount=4), a100=30),)
+    snapshot = world(mover, nodes=nodes, pods=pods, model_profiles=rates)
+    waits = given_to(snapshot, {"mover": intent(subjects(snapshot)["mover"], 1, "h100")})["mover"]
+    assert waits.short == "the move to 1 on h100 waits for 4 more free H100 on nodes with 4 free together"
 
 
 def test_replicas_whose_pods_are_still_to_be_placed_have_their_room() -> None:

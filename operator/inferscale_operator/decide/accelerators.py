@@ -204,6 +204,15 @@ class Room:
         """Free units by type that are left."""
         return dict(self._free)
 
+    def lack(self, kind: str, units: int) -> str:
+        """Why there is no room for one more replica of `units` units, for people."""
+        free = max(self._free.get(kind, 0), 0)
+        if free == 0:
+            return f"no free {kind}"
+        if free < units:
+            return f"{free} free {kind}, a replica needs {units}"
+        return f"{free} free {kind}, but no {units} on one node"
+
     def take(self, kind: str, units: int, replicas: int) -> int:
         """Take room for up to `replicas` replicas of `units` units each; returns for how many there was."""
         granted = min(replicas, self._free.get(kind, 0) // units)

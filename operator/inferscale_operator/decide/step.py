@@ -177,10 +177,13 @@ class _Granting:
     ) -> Grant:
         subject, here = intent.subject, intent.subject.holding
         stays = Grant(here.accelerator, here.replicas, here.max_batch)
+        scattered = room.free().get(to.kind, 0) >= to.units
         got = room.take(to.kind, to.each, to.replicas)
         if got < to.replicas and not (partly and got >= max(subject.behaviour.bounds.least, 1)):
             lacking = to.units - got * to.each
             short = f"the move to {to.replicas} on {to.accelerator} waits for {lacking} more free {to.kind}"
+            if scattered:
+                short += f" on nodes with {to.each} free together"
             return replace(stays, short=short, lacking=lacking)
         if len(moving) >= self._budget.most:
             message = (
@@ -341,7 +344,9 @@ def _scaled(subject: Subject, room: Room, now: int, wanted: int) -> Grant:
     each, kind = subject.units(here.accelerator), subject.kind(here.accelerator)
     got = room.take(kind, each, wanted - now)
     lacking = (wanted - now - got) * each
-    short = f"no room for {wanted - now - got} more on {here.accelerator}: no free {kind}" if lacking else ""
+    short = ""
+    if lacking:
+        short = f"no room for {wanted - now - got} more on {here.accelerator}: {room.lack(kind, each)}"
     return Grant(here.accelerator, now + got, here.max_batch, short=short, lacking=lacking)
 
 
