@@ -35,6 +35,10 @@ STEADY_S = 300.0
 LIMIT_S = 900.0
 
 _THREADS = 8
+_LOOK_S = 5.0
+"""Between two looks at the operator's metrics, which cost it as much as a scrape does."""
+_IMAGE_ENV = {"MALLOC_ARENA_MAX": "2"}
+"""As the image has it."""
 _WRITES = ("create", "update", "patch")
 _PHASES = ("observe", "decide", "act")
 
@@ -127,6 +131,7 @@ def operator(here: World) -> Iterator[tuple[str, int]]:
             ],
             stdout=log,
             stderr=log,
+            env={**os.environ, **_IMAGE_ENV},
         )
     try:
         yield f"http://127.0.0.1:{port}", process.pid
@@ -145,10 +150,11 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
         _create(here.client, kinds.INFERENCE_SERVICE, (crowd.service(n, REPLICAS) for n in range(services)))
         created_s = time.monotonic() - started
         slowest = [0.0]
-        wait(lambda: _told(url, slowest) >= services, "all services to be decided")
+        wait(lambda: _told(url, slowest) >= services, "all services to be decided", every_s=_LOOK_S)
         decided_s = time.monotonic() - started
         settled = ticks(url) + 3
-        wait(lambda: ticks(url) >= settled and not _moving(url), "the plan to come to rest")
+        at_rest = "the plan to come to rest"
+        wait(lambda: ticks(url) >= settled and not _moving(url), at_rest, every_s=_LOOK_S)
         begin, measured_from = exposition(url), time.monotonic()
         rows = list(follow(url, steady_s))
         end, seconds = exposition(url), time.monotonic() - measured_from
@@ -190,15 +196,16 @@ def measure(here: World, services: int, steady_s: float) -> Figures:
 
 
 def follow(url: str, seconds: float) -> Iterator[float]:
-    """The length of every tick for a while, s."""
+    """The length of every tick for a while, s; of several between two looks, their mean."""
     end = time.monotonic() + seconds
     before = exposition(url)
     while time.monotonic() < end:
-        time.sleep(1)
+        time.sleep(_LOOK_S)
         now = exposition(url)
         name = "inferscale_tick_seconds"
-        if total(now, f"{name}_count") > total(before, f"{name}_count"):
-            yield total(now, f"{name}_sum") - total(before, f"{name}_sum")
+        count = total(now, f"{name}_count") - total(before, f"{name}_count")
+        if count > 0:
+            yield (total(now, f"{name}_sum") - total(before, f"{name}_sum")) / count
             before = now
 
 
@@ -252,7 +259,7 @@ def memory(pid: int, field: str) -> int:
     return int(found[1]) // 1024 if found else 0
 
 
-def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S, every_s: float = 1.0) -> None:
     """Until it is so.
 
     Raises:
@@ -262,7 +269,7 @@ def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
     while not done():
         if time.monotonic() > end:
             raise ClusterError(f"waited {limit_s:g} s for {what}")
-        time.sleep(1)
+        time.sleep(every_s)
 
 
 def _told(url: str, slowest: list[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -233,6 +234,9 @@ async def serve(app: App, stop: asyncio.Event | None = None) -> None:
     try:
         with _endpoint(app):
             await watching.fill(app)
+            # Collections look for cycles in what comes from now on, not in modules and listings again.
+            gc.collect()
+            gc.freeze()
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [

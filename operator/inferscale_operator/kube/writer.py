@@ -17,6 +17,7 @@ from inferscale_operator.kube.kinds import (
     INFERENCE_ALLOCATION,
     INFERENCE_SERVICE,
     KIND_BY_NAME,
+    Kind,
 )
 from inferscale_operator.kube.parse import DEPLOYMENT_ANNOTATION, AllocationRecord
 from inferscale_operator.kube.stores import Answer
@@ -129,9 +130,8 @@ def create_allocation(client: Client, service: ObjectRef) -> Answer:
         },
         "spec": {"service": service.name},
     }
-    return Answer(
-        INFERENCE_ALLOCATION, client.create(INFERENCE_ALLOCATION, service.namespace, body), created=True
-    )
+    answer = client.create(INFERENCE_ALLOCATION, service.namespace, body)
+    return _answer(INFERENCE_ALLOCATION, answer, created=True)
 
 
 def mark_move(client: Client, record: AllocationRecord, deployment: str | None) -> Answer:
@@ -154,7 +154,7 @@ def mark_move(client: Client, record: AllocationRecord, deployment: str | None) 
         }
     }
     answer = client.patch(INFERENCE_ALLOCATION, record.namespace, record.name, body, PatchType.MERGE)
-    return Answer(INFERENCE_ALLOCATION, answer)
+    return _answer(INFERENCE_ALLOCATION, answer)
 
 
 def write_status(client: Client, ref: ObjectRef, status: Mapping[str, Any], version: str) -> Answer:
@@ -174,9 +174,7 @@ def write_status(client: Client, ref: ObjectRef, status: Mapping[str, Any], vers
         {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
     ]
     answer = client.patch(kind, ref.namespace, ref.name, operations, PatchType.JSON, "status")
-    # Who owns which field takes more memory than all else, and is not asked of our own kinds.
-    answer["metadata"].pop("managedFields", None)
-    return Answer(kind, answer)
+    return _answer(kind, answer)
 
 
 def patch_deployment(client: Client, patch: DeploymentPatch) -> Answer:
@@ -220,6 +218,12 @@ def send_event(client: Client, ref: ObjectRef, note: EventNote, time: datetime) 
         "count": 1,
     }
     client.create(EVENT, namespace, body)
+
+
+def _answer(kind: Kind, raw: dict[str, Any], *, created: bool = False) -> Answer:
+    # Who owns which field takes more memory than all the rest, and is not asked of our own kinds.
+    raw["metadata"].pop("managedFields", None)
+    return Answer(kind, raw, created)
 
 
 def _shortened(message: str) -> str:
