@@ -7,14 +7,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from inferscale_operator.api.base import FIELD_MANAGER, GROUP, Condition
-from inferscale_operator.api.inference_allocation import InferenceAllocationStatus, RevertedField
+from inferscale_operator.api.base import GROUP, Condition
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.kube.managers import template_writer, we_own, writers
+from inferscale_operator.kube.quantities import extended, pod_requests
 from inferscale_operator.snapshot import (
     DeploymentState,
     NodeState,
@@ -36,8 +37,6 @@ APPROVED_ANNOTATION = f"{GROUP}/approved"
 """On an InferenceAllocation: the digest of the plan that somebody approves."""
 REVISION = "deployment.kubernetes.io/revision"
 SHOWN_ERRORS = 3
-BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
-DECIMAL = {"k": 1000, "M": 1000**2, "G": 1000**3}
 
 CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
@@ -214,7 +213,7 @@ def parse_node(raw: Raw) -> NodeState:
     return NodeState(
         name=raw["metadata"]["name"],
         labels=dict(raw["metadata"].get("labels", {})),
-        allocatable=_extended(status.get("allocatable") or {}),
+        allocatable=extended(status.get("allocatable") or {}),
         usable=ready and not cordoned,
         taints=tuple(
             TaintState(key=taint["key"], effect=taint["effect"], value=taint.get("value", ""))
@@ -262,30 +261,6 @@ def parse_pod(raw: Raw) -> PodRecord | None:
     )
 
 
-def pod_requests(spec: Raw) -> dict[str, int]:
-    """Extended resources that a pod holds, as the scheduler counts them.
-
-    The sum over containers and sidecars (init containers that restart), or what an init container needs
-    beside the sidecars that started before it, whichever is more.
-    """
-    total: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.get("initContainers", ()):
-        wanted = _requests(container)
-        if container.get("restartPolicy") == "Always":
-            _add(total, wanted)
-        else:
-            for name, amount in wanted.items():
-                peak[name] = max(peak.get(name, 0), amount + total.get(name, 0))
-    for container in spec.get("containers", ()):
-        _add(total, _requests(container))
-    return {
-        name: amount
-        for name in sorted({*total, *peak})
-        if (amount := max(total.get(name, 0), peak.get(name, 0))) > 0
-    }
-
-
 def parse_deployment(raw: Raw) -> DeploymentState:
     """A Deployment, without its ReplicaSets and autoscaler; of variables those with plain values."""
     meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
@@ -304,37 +279,15 @@ def parse_deployment(raw: Raw) -> DeploymentState:
         strategy=spec.get("strategy", {}),
         pod_spec=_pod_spec(spec["template"].get("spec") or {}),
         template_hash=_hash(spec["template"]),
-        template_writer=_template_writer(meta),
-        paused_by_us=spec.get("paused", False) and _we_own(meta, "f:paused"),
+        template_writer=template_writer(meta),
+        paused_by_us=spec.get("paused", False) and we_own(meta, "f:paused"),
         controller=f"{owner['kind']}/{owner['name']}" if owner is not None else None,
-        writers=_writers(meta),
+        writers=writers(meta),
     )
 
 
 def _hash(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _owned(entry: Raw) -> Raw:
-    """What a field manager owns of a spec."""
-    fields: Raw = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-    return fields
-
-
-def _we_own(meta: Raw, field: str) -> bool:
-    return any(
-        entry.get("manager") == FIELD_MANAGER and field in _owned(entry)
-        for entry in meta.get("managedFields") or ()
-    )
-
-
-def _template_writer(meta: Raw) -> str:
-    others = [
-        (entry.get("time") or "", entry.get("manager") or "")
-        for entry in meta.get("managedFields") or ()
-        if entry.get("manager") != FIELD_MANAGER and "f:template" in _owned(entry)
-    ]
-    return max(others, default=("", ""))[1]
 
 
 def parse_replica_set(raw: Raw) -> ReplicaSetRecord | None:
@@ -386,28 +339,6 @@ def _deployment_of(meta: Raw) -> str | None:
     return name.removesuffix(f"-{template}") if name.endswith(f"-{template}") else None
 
 
-def _writers(meta: Raw) -> dict[str, str]:
-    """Who but us owns the replicas and the placement of the pods: the last one to write each.
-
-    Returns:
-        Field managers by part; a part that nobody else owns is left out.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for entry in meta.get("managedFields", ()):
-        if entry.get("manager") == FIELD_MANAGER or entry.get("subresource") == "status":
-            continue
-        spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-        pods = (spec.get("f:template") or {}).get("f:spec") or {}
-        written = (entry.get("time", ""), entry.get("manager", ""))
-        for part, owns in (
-            (RevertedField.REPLICAS.value, "f:replicas" in spec),
-            (RevertedField.TEMPLATE.value, "f:nodeSelector" in pods),
-        ):
-            if owns:
-                found[part] = max(found.get(part, written), written)
-    return {part: manager for part, (_, manager) in sorted(found.items())}
-
-
 def _revision(meta: Raw) -> int:
     text = meta.get("annotations", {}).get(REVISION, "")
     return int(text) if text.isdecimal() else 0
@@ -429,31 +360,3 @@ def _container(container: Raw) -> dict[str, Any]:
     if plain:
         kept["env"] = plain
     return kept
-
-
-def _requests(container: Raw) -> dict[str, int]:
-    resources = container.get("resources") or {}
-    return _extended({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
-
-
-def _extended(amounts: Mapping[str, Any]) -> dict[str, int]:
-    """Extended resources only: a domain that is not Kubernetes' own."""
-    return {
-        name: _quantity(amount)
-        for name, amount in sorted(amounts.items())
-        if "/" in name and not name.split("/")[0].endswith("kubernetes.io")
-    }
-
-
-def _quantity(amount: Any) -> int:
-    """An extended resource's amount: always whole, seldom with a suffix."""
-    text = str(amount)
-    for suffix, factor in (*BINARY.items(), *DECIMAL.items()):
-        if text.endswith(suffix):
-            return int(Decimal(text.removesuffix(suffix)) * factor)
-    return int(Decimal(text))
-
-
-def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, amount in more.items():
-        total[name] = total.get(name, 0) + amount

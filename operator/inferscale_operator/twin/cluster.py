@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from inferscale_operator.api.inference_service import BatchMode
 from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
 from inferscale_operator.decide.template import deployed_batch, variant_of
-from inferscale_operator.kube.parse import PodRecord, pod_requests
+from inferscale_operator.kube.parse import PodRecord
+from inferscale_operator.kube.quantities import pod_requests
 from inferscale_operator.snapshot import NodeState, PodState
 from inferscale_operator.twin.deployment import Deployment, Pod
 from inferscale_operator.twin.resources import TYPE_LABEL, Setting, SimulatedService
