@@ -35,7 +35,7 @@ STEADY_S = 300.0
 LIMIT_S = 900.0
 
 _THREADS = 8
-_LOOK_S = 5.0
+_LOOK_S = 15.0
 """Between two looks at the operator's metrics, which cost it as much as a scrape does."""
 _IMAGE_ENV = {"MALLOC_ARENA_MAX": "2"}
 """As the image has it."""

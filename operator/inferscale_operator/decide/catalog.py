@@ -357,41 +357,6 @@ def _unrecognised(
     )
 
 
-def guard(subject: Subject) -> Refusal | None:
-    """Why a Deployment may not be patched, whatever the decision."""
-    deployment = subject.deployment
-    if deployment.controller is not None:
-        return Refusal(
-            "Applied",
-            "ControlledByOther",
-            f"Deployment {deployment.name} is controlled by {deployment.controller}, which would undo every"
-            " change: use mode Recommend",
-        )
-    if deployment.autoscaler is not None:
-        return Refusal(
-            "Applied",
-            "AutoscalerPresent",
-            f"HorizontalPodAutoscaler {deployment.autoscaler} scales Deployment {deployment.name} as well:"
-            " remove it (or its ScaledObject), or use mode Recommend",
-        )
-    if subject.moving:
-        return None
-    if deployment.paused:
-        return Refusal(
-            "Applied",
-            "DeploymentPaused",
-            f"Deployment {deployment.name} is paused by somebody else: `kubectl rollout resume` it",
-        )
-    busy = [r.name for r in deployment.replica_sets if r.desired > 0 or r.replicas > 0]
-    if len(busy) > 1 or deployment.observed_generation < deployment.generation:
-        return Refusal(
-            "Applied",
-            "RolloutInProgress",
-            f"a rollout of Deployment {deployment.name} is in progress: waiting for it",
-        )
-    return None
-
-
 def applies(spec: InferenceServiceSpec) -> bool:
     """Whether the Deployment may be patched at all."""
     return spec.mode in (Mode.APPLY, Mode.APPROVE)

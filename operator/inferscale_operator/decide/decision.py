@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from inferscale_operator.api.inference_allocation import (
-    GateStatus,
-    GateType,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
-    Recommendation,
-)
-from inferscale_operator.api.inference_service import BatchMode, Mode
-from inferscale_operator.decide import moves
+from inferscale_operator.api.inference_allocation import GateStatus, GateType
 from inferscale_operator.decide.accelerators import Stock, stocks
 from inferscale_operator.decide.approval import (
     Approval,
@@ -24,41 +14,22 @@ from inferscale_operator.decide.approval import (
     with_risks,
     within_approval,
 )
-from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine
+from inferscale_operator.decide.catalog import Catalog, Subject, applies, catalog, examine
 from inferscale_operator.decide.findings import Figures, Outlook
-from inferscale_operator.decide.follow import follow
-from inferscale_operator.decide.formulate import (
-    Decided,
-    decide_targets,
-    known_load,
-    least_held,
-    least_replicas,
-    needed_replicas,
-    served,
-)
-from inferscale_operator.decide.gates import gated, goes_on
+from inferscale_operator.decide.formulate import Decided, decide_targets
+from inferscale_operator.decide.gates import gated
+from inferscale_operator.decide.intents import intended
 from inferscale_operator.decide.inventory import Toleration
 from inferscale_operator.decide.ownership import refusal, template_refusal
 from inferscale_operator.decide.plausibility import with_doubts
-from inferscale_operator.decide.records import with_records
-from inferscale_operator.decide.report import (
-    decided_plan,
-    held_plan,
-    moving_plan,
-    orphan_plan,
-    paused_plan,
-    refused_plan,
-    resumed_plan,
-    unguided_plan,
-)
+from inferscale_operator.decide.report import orphan_plan
 from inferscale_operator.decide.savings import savings
-from inferscale_operator.decide.stabilization import Holding, Stabilized
-from inferscale_operator.decide.statuses import cluster_statuses
+from inferscale_operator.decide.service import service_plan
+from inferscale_operator.decide.statuses import Basis, cluster_statuses
 from inferscale_operator.decide.step import Budget, Grant, Intent, grants
-from inferscale_operator.decide.template import inverse, template_patch
-from inferscale_operator.plan import DeploymentPatch, OrphanPlan, Plan, ServicePlan
-from inferscale_operator.snapshot import DeploymentState, LoadState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Assignment, Decision, Rejection, Result, evaluate_all, required_rate
+from inferscale_operator.plan import OrphanPlan, Plan
+from inferscale_operator.snapshot import Snapshot
+from inferscale_solver import Allocation, Assignment, Result, evaluate_all
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -78,17 +49,16 @@ def decide(snapshot: Snapshot) -> Plan:
     )
     outlooks, result = _outlooks(snapshot, entries, subjects, accelerators)
     services = tuple(
-        _service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
+        service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)
         for state in sorted(snapshot.services, key=lambda s: s.key)
     )
     saved = savings(snapshot, services)
+    basis = Basis(entries, accelerators, tolerations, subjects, outlooks, result)
     return Plan(
         time=snapshot.time,
         services=services,
         orphans=_orphans(snapshot),
-        statuses=cluster_statuses(
-            snapshot, entries, accelerators, services, result, subjects, outlooks, saved, tolerations
-        ),
+        statuses=cluster_statuses(snapshot, basis, services, saved),
         savings=saved,
         gap=result.gap if result is not None else None,
     )
@@ -111,7 +81,7 @@ def advance(snapshot: Snapshot) -> Plan:
     return Plan(
         time=snapshot.time,
         services=tuple(
-            _service_plan(state, examine(state, entries, snapshot), None, snapshot)
+            service_plan(state, examine(state, entries, snapshot), None, snapshot)
             for state in sorted(moving, key=lambda s: s.key)
         ),
         orphans=_orphans(snapshot),
@@ -133,7 +103,7 @@ def _outlooks(
     patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
-    intents = {key: _intent(subjects[key], decision, snapshot) for key, decision in decisions.items()}
+    intents = {key: intended(subjects[key], decision, snapshot) for key, decision in decisions.items()}
     deciding = [intent.intent for key, intent in intents.items() if key in target.decisions]
     intents |= {
         intent.subject.key: replace(intents[intent.subject.key], intent=intent)
@@ -202,97 +172,6 @@ def _budget(snapshot: Snapshot) -> Budget:
     return Budget(snapshot.policy.moves.max_concurrent, tuple(sorted(moving + orphaned)))
 
 
-@dataclass(frozen=True)
-class _Remembered:
-    intent: Intent
-    history: tuple[Recommendation, ...]
-
-
-def _intent(subject: Subject, decision: Decision, snapshot: Snapshot) -> _Remembered:
-    load = known_load(subject)
-    rate = required_rate(load, subject.targets.tps) if load is not None else 0.0
-    target = _target(subject, decision, snapshot)
-    needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
-    followed = follow(subject, decision, target, rate, needed, snapshot.time)
-    allowed = followed.stabilized
-    if goes_on(subject, target.accelerator) and decision.allocation is not None:
-        # Its windows let it through before it made the stop.
-        allowed = replace(target, rising=allowed.rising)
-    intent = Intent(
-        subject,
-        replace(target, rising=allowed.rising),
-        allowed,
-        needed,
-        stay=_lasting(subject, followed.history, decision, snapshot),
-        stops=_stops(subject, decision),
-        least_here=followed.least_here,
-        most_here=followed.most_here,
-    )
-    return _Remembered(intent, followed.history)
-
-
-def _lasting(
-    subject: Subject, history: Sequence[Recommendation], decision: Decision, snapshot: Snapshot
-) -> int | None:
-    """The most replicas that the load has needed on the present profile within the scale-down window."""
-    oldest = snapshot.time - timedelta(seconds=subject.behaviour.windows.down)
-    rates = [past.rate for past in history if past.time > oldest or past is history[-1]]
-    needs = [
-        needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate)) for rate in rates
-    ]
-    known = [need for need in needs if need is not None]
-    return max(known) if len(known) == len(needs) else None
-
-
-def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
-    """Profiles besides the present one on which the objectives hold, the cheapest first."""
-    stays = subject.spec.keep_accelerator or subject.behaviour.keeps_accelerator
-    if subject.state.load.state is LoadState.PARTIAL or stays:
-        return ()
-    managed = subject.spec.batch.mode is BatchMode.MANAGED
-    fitting = [
-        c.allocation
-        for c in decision.candidates
-        if c.allocation is not None
-        and c.profile != subject.accelerator
-        and c.rejection in (Rejection.CHOSEN, Rejection.DEARER, Rejection.CAPACITY)
-        and served(decision)
-        and c.allocation.replicas > 0
-    ]
-    return tuple(
-        Holding(a.profile, a.replicas, a.max_batch if managed else subject.holding.max_batch)
-        for a in sorted(fitting, key=lambda a: (a.cost, a.profile))
-    )
-
-
-def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabilized:
-    """What the optimiser wants; without an allocation (nothing is free) a service keeps its least."""
-    holding, allocation = subject.holding, decision.allocation
-    if subject.state.load.state is LoadState.PARTIAL:
-        # More of the same at most: what is not seen is never taken for not there.
-        here = allocation is not None and allocation.profile == holding.accelerator
-        wanted = allocation.replicas if allocation is not None and here else holding.replicas
-        return Stabilized(holding.accelerator, max(wanted, holding.replicas), holding.max_batch)
-    if allocation is None:
-        least = holding.replicas if subject.behaviour.limits.down.disabled else subject.behaviour.bounds.least
-        least = min(least, holding.replicas)
-        return Stabilized(holding.accelerator, least, holding.max_batch)
-    if allocation.replicas == 0:
-        return Stabilized(holding.accelerator, 0, holding.max_batch)
-    batch = holding.max_batch
-    if subject.spec.batch.mode is BatchMode.MANAGED and allocation.max_batch > 0:
-        # Set along with a change of accelerator; alone only where the solver had to change it.
-        same = allocation.profile == holding.accelerator
-        stays = same and (
-            holding.max_batch is None
-            or not subject.can_roll
-            or subject.failed_lately(holding.accelerator, snapshot) is not None
-            or template_refusal(subject, snapshot) is not None
-        )
-        batch = holding.max_batch if stays else allocation.max_batch
-    return Stabilized(allocation.profile, allocation.replicas, batch)
-
-
 def _advised(intent: Intent) -> Grant:
     wanted, here = intent.stabilized, intent.subject.holding
     return Grant(
@@ -316,109 +195,3 @@ def _figures(
     return {
         key: Figures(present=predicted[i], granted=predicted[len(keys) + i]) for i, key in enumerate(keys)
     }
-
-
-def _service_plan(
-    state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
-) -> ServicePlan:
-    return with_records(_decided(state, found, outlook, snapshot), state, found, outlook, snapshot)
-
-
-def _decided(
-    state: ServiceState, found: Subject | Refusal, outlook: Outlook | None, snapshot: Snapshot
-) -> ServicePlan:
-    move = state.allocation.move if state.allocation is not None else None
-    deployment = state.deployment
-    if move is None and deployment is not None and _left_paused(state, deployment, snapshot):
-        return resumed_plan(state, deployment, snapshot)
-    if isinstance(found, Refusal):
-        return (
-            refused_plan(state, found, snapshot)
-            if move is None or state.lacks_label
-            else unguided_plan(state, move, found, snapshot)
-        )
-    if move is not None:
-        return moving_plan(found, _advance_move(found, move, snapshot), snapshot)
-    if found.spec.mode is Mode.PAUSED:
-        return paused_plan(found, snapshot)
-    if outlook is None:
-        refused = refusal(found, snapshot) if applies(found.spec) else None
-        return held_plan(found, refused, _up_to_least(found, refused), snapshot)
-    if not applies(found.spec) or not outlook.grant.move:
-        return decided_plan(found, outlook, _scaling(found, outlook.grant), None, snapshot)
-    begun = _begin_move(found, outlook.grant, snapshot)
-    advanced = _advance_move(found, begun, snapshot)
-    return decided_plan(found, outlook, advanced.patch, advanced.move, snapshot)
-
-
-def _left_paused(state: ServiceState, deployment: DeploymentState, snapshot: Snapshot) -> bool:
-    """Whether we paused a Deployment and no move of it is on record, of an earlier service either."""
-    spec = state.resource.spec
-    ending = {(o.namespace, o.deployment.name) for o in snapshot.orphans if o.deployment is not None}
-    unknown = (deployment.namespace, deployment.name) not in ending
-    return deployment.paused_by_us and unknown and spec is not None and applies(spec)
-
-
-def _up_to_least(subject: Subject, refused: Refusal | None) -> DeploymentPatch | None:
-    """A service whose load is not known loses nothing; it has its minReplicas, and is woken, all the same."""
-    least, here = least_held(subject), subject.holding
-    if refused is not None or here.replicas >= least:
-        return None
-    return _scaling(subject, Grant(here.accelerator, least, here.max_batch))
-
-
-def _scaling(subject: Subject, grant: Grant) -> DeploymentPatch | None:
-    deployment = subject.deployment
-    if not applies(subject.spec) or grant.replicas == deployment.replicas:
-        return None
-    return DeploymentPatch(
-        namespace=deployment.namespace,
-        name=deployment.name,
-        resource_version=deployment.resource_version,
-        body={"spec": {"replicas": grant.replicas}},
-        summary=f"scale from {deployment.replicas} to {grant.replicas} on {grant.accelerator}",
-    )
-
-
-def _begin_move(subject: Subject, grant: Grant, snapshot: Snapshot) -> MoveStatus:
-    deployment, holding = subject.deployment, subject.holding
-    patch = template_patch(
-        subject.spec,
-        deployment.pod_spec,
-        subject.placement(holding.accelerator),
-        subject.placement(grant.accelerator),
-        grant.max_batch,
-    )
-    return MoveStatus(
-        step=MoveStep.BRING_UP,
-        source=MoveSide(
-            accelerator=holding.accelerator, replicas=holding.replicas, max_batch=holding.max_batch
-        ),
-        to=MoveSide(accelerator=grant.accelerator, replicas=grant.replicas, max_batch=grant.max_batch),
-        started_at=snapshot.time,
-        step_started_at=snapshot.time,
-        prior_strategy=dict(deployment.strategy),
-        prior_template=inverse(deployment.pod_spec, patch),
-        prior_revision=deployment.revision,
-        onward=grant.onward,
-    )
-
-
-def _advance_move(subject: Subject, move: MoveStatus, snapshot: Snapshot) -> moves.Advance:
-    if move.to.accelerator in subject.performances and move.source.accelerator in subject.performances:
-        patch = template_patch(
-            subject.spec,
-            subject.deployment.pod_spec,
-            subject.placement(move.source.accelerator),
-            subject.placement(move.to.accelerator),
-            move.to.max_batch,
-        )
-    elif move.step is MoveStep.BRING_UP:
-        # Its profile is gone: back to what was.
-        gone = "an accelerator profile of the move is gone, or the model's data for it"
-        move, patch = moves.begin_roll_back(move, snapshot.time, gone), {}
-    else:
-        patch = {}
-    return moves.advance(
-        move, subject.deployment, patch, snapshot.time, snapshot.policy.moves.bring_up_timeout_seconds
-    )

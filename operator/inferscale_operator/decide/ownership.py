@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import RevertedField, RevertStatus, WrittenState
 from inferscale_operator.api.optimizer_policy import OwnershipSettings
-from inferscale_operator.decide.catalog import Refusal, Subject, guard
+from inferscale_operator.decide.catalog import Refusal, Subject
 from inferscale_operator.plan import DeploymentPatch, EventNote, EventType
 from inferscale_operator.snapshot import Snapshot
 
@@ -31,6 +31,41 @@ class Seen:
     """All that still count, oldest first."""
     events: tuple[EventNote, ...] = ()
     """News of this tick."""
+
+
+def guard(subject: Subject) -> Refusal | None:
+    """Why a Deployment may not be patched, whatever the decision."""
+    deployment = subject.deployment
+    if deployment.controller is not None:
+        return Refusal(
+            "Applied",
+            "ControlledByOther",
+            f"Deployment {deployment.name} is controlled by {deployment.controller}, which would undo every"
+            " change: use mode Recommend",
+        )
+    if deployment.autoscaler is not None:
+        return Refusal(
+            "Applied",
+            "AutoscalerPresent",
+            f"HorizontalPodAutoscaler {deployment.autoscaler} scales Deployment {deployment.name} as well:"
+            " remove it (or its ScaledObject), or use mode Recommend",
+        )
+    if subject.moving:
+        return None
+    if deployment.paused:
+        return Refusal(
+            "Applied",
+            "DeploymentPaused",
+            f"Deployment {deployment.name} is paused by somebody else: `kubectl rollout resume` it",
+        )
+    busy = [r.name for r in deployment.replica_sets if r.desired > 0 or r.replicas > 0]
+    if len(busy) > 1 or deployment.observed_generation < deployment.generation:
+        return Refusal(
+            "Applied",
+            "RolloutInProgress",
+            f"a rollout of Deployment {deployment.name} is in progress: waiting for it",
+        )
+    return None
 
 
 def look(subject: Subject, snapshot: Snapshot) -> Seen:

@@ -11,7 +11,7 @@ from inferscale_operator.api.inference_allocation import (
     WrittenState,
 )
 from inferscale_operator.decide import ownership
-from inferscale_operator.decide.catalog import Refusal, Subject, applies, guard
+from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.findings import Outlook
 from inferscale_operator.decide.formulate import known_load
 from inferscale_operator.decide.savings import accrue, adopt, interrupted, paid
@@ -61,7 +61,7 @@ def _account(
     if not applies(subject.spec):
         return {"savings": interrupted(before)}
     adopted = before.adopted
-    if guard(subject) is None:
+    if ownership.guard(subject) is None:
         adopted = adopt(subject, snapshot)
     if adopted is None:
         return {}

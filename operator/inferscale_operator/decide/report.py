@@ -8,22 +8,25 @@ from typing import Any
 
 from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.inference_allocation import (
-    AllocationEntry,
-    CandidateStatus,
-    FailedMove,
     GateStatus,
     GateType,
     InferenceAllocationStatus,
-    LastMove,
-    LoadStatus,
-    MoveOutcome,
     MoveStatus,
     MoveStep,
-    StartupTime,
 )
 from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import recognise
+from inferscale_operator.decide.allocation import (
+    candidate_statuses,
+    failed_moves_kept,
+    held_entry,
+    last_move_ended,
+    load_status,
+    predictions,
+    present_entry,
+    startup_times,
+)
 from inferscale_operator.decide.catalog import Refusal, Subject
 from inferscale_operator.decide.changes import changes, not_placed, scale_events, wakes
 from inferscale_operator.decide.conditions import Finding, conditions, events
@@ -50,13 +53,6 @@ from inferscale_operator.plan import (
     StatusPlan,
 )
 from inferscale_operator.snapshot import DeploymentState, LoadState, OrphanState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Decision
-
-FAILED_MOVES_LIMIT = 16
-"""Failed moves that a status takes."""
-STARTUP_TIMES_LIMIT = 16
-"""Profiles whose start-up time a status takes."""
-
 
 _CALLED = "since requests wait at the gateway"
 _TOKENS_UNKNOWN = "no request has finished yet, so token lengths are not known"
@@ -73,7 +69,7 @@ def decided_plan(
     reason, message = _why(subject, outlook, patch, move)
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
-    entry = _entry(subject).model_copy(
+    entry = present_entry(subject).model_copy(
         update={
             "accelerator": outlook.grant.accelerator,
             "desired_replicas": outlook.grant.replicas,
@@ -82,7 +78,7 @@ def decided_plan(
             "max_batch": figures.granted.max_batch or None,
             "cost": subject.cost(outlook.grant.accelerator, outlook.grant.replicas),
             "gates": outlook.gates,
-            **_predicted(figures.granted),
+            **predictions(figures.granted),
         }
     )
     status = InferenceAllocationStatus(
@@ -90,13 +86,13 @@ def decided_plan(
         reason=reason,
         message=message,
         allocations=(entry,),
-        load=_load(subject, snapshot),
+        load=load_status(subject, snapshot),
         binding=decision.binding,
         runner_up=decision.runner_up,
-        candidates=_candidates(decision),
+        candidates=candidate_statuses(decision),
         history=outlook.history,
         move=move,
-        failed_moves=_failed_moves(subject.state, snapshot),
+        failed_moves=failed_moves_kept(subject.state, snapshot),
         last_move=subject.state.allocation.last_move if subject.state.allocation else None,
         startup_times=subject.state.allocation.startup_times if subject.state.allocation else (),
         scale_events=scale_events(
@@ -136,7 +132,7 @@ def held_plan(
         # One word for all causes; the condition MetricsAvailable tells them apart.
         cause = replace(blind, reason=LOAD_REASONS[load.state])
     message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"
-    entry = _held_entry(subject)
+    entry = held_entry(subject)
     if refusal is not None and refusal.reason == GateType.ROLLOUT_IN_PROGRESS:
         gate = GateStatus(type=GateType.ROLLOUT_IN_PROGRESS, message=refusal.message)
         entry = entry.model_copy(update={"gates": (gate,)})
@@ -153,7 +149,7 @@ def held_plan(
             "reason": cause.reason,
             "message": message,
             "allocations": (entry,),
-            "load": _load(subject, snapshot),
+            "load": load_status(subject, snapshot),
             "scale_events": scale_events(subject, made, {}, snapshot.time),
             "idle_since": subject.idle.since,
             "unschedulable": subject.unschedulable,
@@ -167,7 +163,7 @@ def held_plan(
 def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> ServicePlan:
     """A service in a move: nothing else is done to it meanwhile."""
     move = advanced.move
-    entry, serving = _held_entry(subject), subject.accelerator
+    entry, serving = held_entry(subject), subject.accelerator
     if move is None:
         reason, message = "Moved", advanced.events[-1].message if advanced.events else ""
         # The template tells what serves now, the old accelerator or the new.
@@ -187,17 +183,17 @@ def moving_plan(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -
             "cost": subject.cost(wanted, replicas) if known else entry.cost,
         }
     )
-    failed = _failed_moves(subject.state, snapshot, (advanced.failed,) if advanced.failed else ())
+    failed = failed_moves_kept(subject.state, snapshot, (advanced.failed,) if advanced.failed else ())
     status = _recorded(subject.state).model_copy(
         update={
             "reason": reason,
             "message": message,
             "allocations": (entry,),
-            "load": _load(subject, snapshot),
+            "load": load_status(subject, snapshot),
             "move": move,
             "failed_moves": failed,
-            "last_move": _last_move(subject, advanced, snapshot),
-            "startup_times": _startup_times(subject, advanced, snapshot),
+            "last_move": last_move_ended(subject, advanced, snapshot),
+            "startup_times": startup_times(subject, advanced, snapshot),
             "idle_since": subject.idle.since,
             "unschedulable": subject.unschedulable,
         }
@@ -210,7 +206,7 @@ def paused_plan(subject: Subject, snapshot: Snapshot) -> ServicePlan:
     """A service in mode Paused: neither decided nor patched."""
     message = "spec.mode is Paused: nothing is decided and nothing patched"
     status = _recorded(subject.state).model_copy(
-        update={"reason": "Paused", "message": message, "allocations": (_held_entry(subject),)}
+        update={"reason": "Paused", "message": message, "allocations": (held_entry(subject),)}
     )
     findings = paused_findings(subject, message)
     return _service_plan(subject.state, status, findings, None, (), snapshot, subject.accelerator)
@@ -313,123 +309,6 @@ def _recorded(state: ServiceState) -> InferenceAllocationStatus:
     return before.model_copy(update=_identity(state))
 
 
-def _entry(subject: Subject) -> AllocationEntry:
-    deployment, load = subject.deployment, subject.state.load
-    return AllocationEntry(
-        accelerator=subject.accelerator,
-        current_accelerator=subject.accelerator,
-        current_replicas=deployment.replicas,
-        ready_replicas=deployment.ready_replicas,
-        desired_replicas=deployment.replicas,
-        target_accelerator=subject.accelerator,
-        target_replicas=deployment.replicas,
-        current_cost=subject.cost(subject.accelerator, deployment.replicas),
-        observed_itl=_rounded(load.itl),
-        observed_ttft=_rounded(load.ttft),
-    )
-
-
-def _held_entry(subject: Subject) -> AllocationEntry:
-    """What it has, with the figures of the last decision where there was one."""
-    before = subject.state.allocation
-    if before is None or not before.allocations:
-        entry = _entry(subject)
-        return entry.model_copy(update={"cost": entry.current_cost})
-    kept = before.allocations[0]
-    names = ["max_batch", "predicted_itl", "predicted_ttft", "predicted_wait", "utilization"]
-    if subject.state.load.state is LoadState.NOT_ASKED:
-        names += ["observed_itl", "observed_ttft"]
-    return _entry(subject).model_copy(
-        update={
-            "cost": subject.cost(subject.accelerator, subject.deployment.replicas),
-            **{name: getattr(kept, name) for name in names},
-        }
-    )
-
-
-def _predicted(allocation: Allocation) -> dict[str, float | None]:
-    wait = allocation.wait_percentile if allocation.wait_percentile is not None else allocation.wait
-    return {
-        "predicted_itl": _rounded(allocation.itl),
-        "predicted_ttft": _rounded(allocation.ttft),
-        "predicted_wait": _rounded(wait),
-        "utilization": _rounded(allocation.utilization),
-    }
-
-
-def _load(subject: Subject, snapshot: Snapshot) -> LoadStatus:
-    """The load decided for; where it is not known, the last one that was, with its time."""
-    load = known_load(subject)
-    state, queued = subject.state.load.state.value, _rounded(subject.state.load.queued)
-    if load is None:
-        before = subject.state.allocation.load if subject.state.allocation is not None else None
-        if before is None:
-            return LoadStatus(state=state, queued=queued)
-        asked = subject.state.load.state is not LoadState.NOT_ASKED
-        now = {"state": state, "queued": queued, "doubted_since": subject.state.load.doubted_since}
-        return before.model_copy(update=now) if asked else before
-    return LoadStatus(
-        state=state,
-        arrival_rate=_rounded(load.arrival_rate),
-        input_tokens=_rounded(load.input_tokens),
-        output_tokens=_rounded(load.output_tokens),
-        queued=queued,
-        observed_at=snapshot.time,
-    )
-
-
-def _candidates(decision: Decision) -> tuple[CandidateStatus, ...]:
-    return tuple(
-        CandidateStatus(
-            accelerator=c.profile,
-            outcome=c.rejection.value,
-            message=c.message,
-            replicas=c.allocation.replicas if c.allocation else None,
-            max_batch=c.allocation.max_batch if c.allocation else None,
-            cost=_rounded(c.allocation.cost) if c.allocation else None,
-            itl=_rounded(c.allocation.itl) if c.allocation else None,
-            ttft=_rounded(c.allocation.ttft) if c.allocation else None,
-        )
-        for c in decision.candidates
-    )
-
-
-def _failed_moves(
-    state: ServiceState, snapshot: Snapshot, more: tuple[FailedMove, ...] = ()
-) -> tuple[FailedMove, ...]:
-    """The last one of each profile, while it is left out; no more than a status takes."""
-    before = state.allocation.failed_moves if state.allocation is not None else ()
-    latest = {failed.accelerator: failed for failed in (*before, *more)}
-    retry = snapshot.policy.moves.retry_after_seconds
-    kept = [f for f in latest.values() if (snapshot.time - f.time).total_seconds() < retry]
-    return tuple(sorted(kept, key=lambda f: (f.time, f.accelerator)))[-FAILED_MOVES_LIMIT:]
-
-
-def _last_move(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> LastMove | None:
-    before = subject.state.allocation
-    if advanced.move is not None or before is None or before.move is None:
-        return before.last_move if before is not None else None
-    back = advanced.failed is not None
-    return LastMove(
-        ended_at=snapshot.time,
-        outcome=MoveOutcome.ROLLED_BACK if back else MoveOutcome.COMPLETED,
-        accelerator=before.move.to.accelerator,
-        onward=None if back else before.move.onward,
-    )
-
-
-def _startup_times(subject: Subject, advanced: moves.Advance, snapshot: Snapshot) -> tuple[StartupTime, ...]:
-    """What was seen lately, the last first to be dropped."""
-    before = subject.state.allocation
-    known = before.startup_times if before is not None else ()
-    if before is None or before.move is None or not any(e.reason == "MoveReady" for e in advanced.events):
-        return known
-    name = before.move.to.accelerator
-    seconds = (snapshot.time - before.move.started_at).total_seconds()
-    others = tuple(each for each in known if each.accelerator != name)
-    return (StartupTime(accelerator=name, seconds=round(seconds, 1)), *others)[:STARTUP_TIMES_LIMIT]
-
-
 def _why(
     subject: Subject, outlook: Outlook, patch: DeploymentPatch | None, move: MoveStatus | None
 ) -> tuple[str, str]:
@@ -459,7 +338,3 @@ def _why(
     if (grant.accelerator, grant.replicas) != (here.accelerator, here.replicas):
         return "Recommended", decision.reason
     return decision.outcome.value, decision.reason
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)

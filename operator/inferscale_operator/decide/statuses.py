@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,28 +32,40 @@ _INSTEAD = {
 }
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What a snapshot was found to hold, and what the optimiser made of it."""
+
+    entries: Catalog
+    stocks: Mapping[str, Stock]
+    """The accelerators, by type."""
+    tolerations: Mapping[str, Sequence[Toleration]]
+    """In the pod templates of the services, by the type of accelerator that they use."""
+    subjects: Mapping[str, Subject]
+    """The services that can be decided, by key."""
+    outlooks: Mapping[str, Outlook]
+    """Of those that were."""
+    result: Result | None
+    """The solver's whole answer."""
+
+
 def cluster_statuses(
-    snapshot: Snapshot,
-    entries: Catalog,
-    stocks: Mapping[str, Stock],
-    services: Sequence[ServicePlan],
-    result: Result | None,
-    subjects: Mapping[str, Subject],
-    outlooks: Mapping[str, Outlook],
-    saved: Savings,
-    tolerations: Mapping[str, Sequence[Toleration]],
+    snapshot: Snapshot, basis: Basis, services: Sequence[ServicePlan], saved: Savings
 ) -> tuple[StatusPlan, ...]:
     """The status of every profile and class, and of the policy."""
-    plans = []
+    entries, plans = basis.entries, []
     for profile in snapshot.accelerator_profiles:
-        stock = stocks.get(profile.spec.type) if profile.spec is not None else None
+        stock = basis.stocks.get(profile.spec.type) if profile.spec is not None else None
+        tolerated = basis.tolerations.get(profile.spec.type, ()) if profile.spec is not None else ()
         figures = (
             {
                 "capacity": stock.capacity,
                 "used": stock.used,
                 "used_by_others": stock.used_by_others,
                 "free": stock.free,
-                "not_counted": left_out(profile.spec, snapshot.nodes, tolerations.get(profile.spec.type, ())),
+                "not_counted": left_out(
+                    profile.spec, snapshot.nodes, basis.tolerations.get(profile.spec.type, ())
+                ),
             }
             if stock is not None and profile.spec is not None
             else {}
@@ -87,7 +100,8 @@ def cluster_statuses(
         if policy.name == POLICY_NAME:
             error = _policy_error(policy, entries, snapshot.policy_state)
             finding = _validity(error, "InForce", "Invalid" if policy.spec is None else "TypeNotFound")
-            quality = _totals(snapshot, services) | _quality(result) | _saved(saved)
+            quality = _totals(snapshot, services) | _quality(basis.result) | _saved(saved)
+            subjects, outlooks = basis.subjects, basis.outlooks
             limits = {**_shed(subjects, outlooks), "quotas": _quotas(snapshot, subjects, outlooks)}
             plans.append(
                 _status("OptimizerPolicy", policy, OptimizerPolicyStatus, quality | limits, finding, snapshot)

@@ -9,8 +9,9 @@ from typing import Any
 
 from inferscale_operator.api.inference_service import Mode
 from inferscale_operator.decide.accelerators import stocks
-from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine, guard
+from inferscale_operator.decide.catalog import Catalog, Refusal, Subject, applies, catalog, examine
 from inferscale_operator.decide.formulate import decide_targets
+from inferscale_operator.decide.ownership import guard
 from inferscale_operator.decide.plausibility import with_doubts
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState, Snapshot
 from inferscale_solver import Capacity, Problem, Quota, Service
