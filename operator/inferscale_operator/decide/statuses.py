@@ -63,9 +63,7 @@ def cluster_statuses(
                 "used": stock.used,
                 "used_by_others": stock.used_by_others,
                 "free": stock.free,
-                "not_counted": left_out(
-                    profile.spec, snapshot.nodes, basis.tolerations.get(profile.spec.type, ())
-                ),
+                "not_counted": left_out(profile.spec, snapshot.nodes, tolerated),
             }
             if stock is not None and profile.spec is not None
             else {}
