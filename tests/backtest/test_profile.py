@@ -83,6 +83,20 @@ def test_pods_that_come_and_go_are_counted_while_they_are_there(tmp_path: Path) 
     assert found.rate == pytest.approx(np.array([60] * 6 + [120] * 2 + [60] * 4))
 
 
+def test_a_pod_that_goes_within_a_step_makes_no_gap(tmp_path: Path) -> None:
+    seen, covered = [index < 8 for index in ALL], [index < 7 for index in ALL]
+    found = profile(tmp_path, {A: pod(60), B: pod([60] * 7 + [20] * 5, seen, covered)})
+    assert found.gaps == ()
+    assert found.rate == pytest.approx(np.array([120] * 7 + [80] + [60] * 4))
+
+
+def test_pods_that_are_all_gone_after_a_step_seen_in_part_leave_a_gap(tmp_path: Path) -> None:
+    seen, covered = [index < 6 for index in ALL], [index < 5 for index in ALL]
+    rates = [60 if each else 20 for each in covered]
+    found = profile(tmp_path, {A: pod(rates, seen, covered), B: pod(rates, seen, covered)})
+    assert np.flatnonzero(found.known).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_no_request_at_all_is_a_load_of_zero(tmp_path: Path) -> None:
     found = profile(tmp_path, {A: pod(0)})
     assert found.rate.tolist() == [0] * SPAN.count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -206,23 +206,36 @@ def _loads(
     found = loads(answers, workloads, history.settings, now)
     for key, load in found.items():
         of = answers[described.preset[key]]
-        if load.state is LoadState.PARTIAL and _half_seen(workloads[key], of, history.settings, now):
+        stay = {pod[1] for pod in pods[key].at(index) if pods[key].lives[pod][1] > index}
+        if load.state is LoadState.PARTIAL and _half_seen(workloads[key], stay, of, history.settings, now):
             found[key] = ObservedLoad(LoadState.UNKNOWN, load.message)
     return found
 
 
-def _half_seen(workload: Workload, answers: Answers, settings: MetricsSettings, now: float) -> bool:
-    """Whether too many of the pods that report were seen in a part of the step: their rates are too low."""
+def _half_seen(
+    workload: Workload, stay: Collection[str], answers: Answers, settings: MetricsSettings, now: float
+) -> bool:
+    """Whether too many of the pods that report were seen in a part of the step: their rates are too low.
+
+    Args:
+        workload: Its pods.
+        stay: Those that are there later too. Others may have gone within the step, which is all there was of
+            them then, but not all at once.
+        answers: Of its preset.
+        settings: With which Prometheus was asked.
+        now: Unix seconds.
+    """
     sampled, coverage = answers[Query.SAMPLED].values, answers[Query.COVERAGE].values
     # The operator asks a pod to have been there for so long before it looks at this.
     before = now - settings.window_seconds * (1 + 1 / SCRAPES_PER_WINDOW)
     reporting, half = 0, 0
     for pod in workload.ready:
         key = (workload.namespace, pod.name)
-        if now - sampled.get(key, -math.inf) <= settings.max_age_seconds:
-            reporting += 1
-            old = pod.ready_since is not None and pod.ready_since <= before
-            half += old and coverage.get(key, 0.0) < COVERAGE_STEPS - 2
+        if now - sampled.get(key, -math.inf) > settings.max_age_seconds or (stay and pod.name not in stay):
+            continue
+        reporting += 1
+        old = pod.ready_since is not None and pod.ready_since <= before
+        half += old and coverage.get(key, 0.0) < COVERAGE_STEPS - 2
     return half > MOST_HALF_SEEN * reporting
 
 

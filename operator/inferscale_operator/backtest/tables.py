@@ -32,9 +32,11 @@ def sentences(figures: dict[str, Any]) -> Iterator[str]:
     """What comes of it: of every policy one sentence."""
     base, *others = figures["policies"]
     observed = figures["history"]["sloWindows"]
+    # Means tell of no percentile and of no wait.
+    seen = "not known of every service" if observed is None else _percent(observed)
     yield (
         f"What was there: {_hours(base)}, cost {base['total']['cost']:.2f}; windows within objectives"
-        f" {_percent(base['total']['sloWindows'])} in the twin, {_percent(observed)} as observed."
+        f" {_percent(base['total']['sloWindows'])} in the twin, as observed {seen}."
     )
     for each in others:
         total = each["total"]
