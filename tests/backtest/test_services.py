@@ -87,6 +87,7 @@ def test_without_limits_there_are_no_nodes() -> None:
     assert pools(policy=policy(accelerators="Unlimited")) == []
 
 
+@pytest.mark.slow
 def test_services_of_a_cluster_run_in_the_twin() -> None:
     on = deployment("llama", 4, pod_spec=pod_spec("A100"))
     found = services_of(world(in_cluster(mode="Recommend", on=on)))

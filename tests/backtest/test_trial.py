@@ -82,6 +82,7 @@ def test_history_has_room_for_what_was_there_whatever_nodes_there_are_now(tmp_pa
     assert found["policies"][0]["total"]["acceleratorHours"]["H100"] == pytest.approx(4 * HOURS, rel=0.01)
 
 
+@pytest.mark.slow
 def test_policies_are_compared_with_what_was(tmp_path: Path) -> None:
     found = figures(trial(tmp_path, profile(replicas=4)), "inferscale", "static")
     history, product, static = found["policies"]
@@ -133,7 +134,25 @@ def test_plots_have_a_gap_where_the_load_is_not_known(tmp_path: Path) -> None:
     assert np.flatnonzero(np.isnan(shown.cost[0])).tolist() == [4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_service_that_idled_all_the_time_is_tested_too(tmp_path: Path) -> None:
     idle = replace(profile(0.0), input_tokens=row(NAN), output_tokens=row(NAN), itl=row(NAN), ttft=row(NAN))
     found = figures(trial(tmp_path, idle), "inferscale")
     assert found["policies"][1]["total"]["cost"] < found["policies"][0]["total"]["cost"]
+
+
+@pytest.mark.slow
+def test_schedules_go_by_the_wall_clock_of_the_past(tmp_path: Path) -> None:
+    # The span begins on a Sunday at 16:00 UTC.
+    bounds = {
+        "days": ["Sun"],
+        "from": "16:05",
+        "to": "18:00",
+        "timeZone": "UTC",
+        "minReplicas": 3,
+    }
+    given = described(tmp_path, service("s0", spec={"schedule": [bounds]}))
+    made = make_trial(given.setting, {"default/s0": profile(replicas=1)}, SPAN)
+    product = outcomes(made, "inferscale")[1]
+    raised = next(at for at, replicas, _ in product.replicas[0] if replicas >= 3)
+    assert 300 <= raised <= 360

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,13 @@ def make_trial(setting: Setting, profiles: Mapping[str, Profile], span: Span) ->
         }
     )
     return Trial(
-        setting=replace(setting, scenario=scenario, services=tuple(services)),
+        setting=replace(
+            setting,
+            scenario=scenario,
+            services=tuple(services),
+            # Schedules go by the wall clock.
+            start=datetime.fromtimestamp(span.begin, UTC),
+        ),
         profiles=tuple(profiles[service.key] for service in chosen),
         span=span,
         known=known,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from inferscale_operator.api.inference_service import BatchMode
@@ -18,17 +18,10 @@ from inferscale_operator.twin.deployment import Deployment, Pod
 from inferscale_operator.twin.resources import TYPE_LABEL, Setting, SimulatedService
 from inferscale_operator.twin.scenario import FailingStart, NodeLoss
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""When every simulation begins."""
 ROUNDS = 50
 CONTROLLER_S = 1.0
 UNLIMITED = 1_000_000
 CONTAINER = "engine"
-
-
-def moment(at_s: float) -> datetime:
-    """A time of the simulation as the operator sees it."""
-    return START + timedelta(seconds=at_s)
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,10 @@ class Cluster:
                 if each.until is not None:
                     self._due.append((each.until, number, lambda each=each: self._regain(each)))  # type: ignore[misc]
         self._due.sort(key=lambda due: due[:2])
+
+    def moment(self, at_s: float) -> datetime:
+        """A time of the simulation as the operator sees it."""
+        return self.setting.start + timedelta(seconds=at_s)
 
     def next_s(self) -> float:
         """When something happens next by itself."""
@@ -203,7 +200,7 @@ class Cluster:
                     ready=ready is not None,
                     terminating=leaving,
                 ),
-                moment(ready) if ready is not None else None,
+                self.moment(ready) if ready is not None else None,
             )
         return result
 

@@ -13,7 +13,7 @@ from inferscale_operator.api.behavior import Behavior, ScalingRules
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.decide import decide
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState, Snapshot
-from inferscale_operator.twin.cluster import START, Cluster, moment
+from inferscale_operator.twin.cluster import Cluster
 from inferscale_operator.twin.history import Decision, History
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import Samples
@@ -105,7 +105,7 @@ class Hpa:
     def act(self, now_s: float) -> None:
         """Scale every service."""
         self.next_s = now_s + self.hpa.sync_s
-        values = self.samples.instant(self.hpa.metric, START.timestamp() + now_s)
+        values = self.samples.instant(self.hpa.metric, self.setting.start.timestamp() + now_s)
         found = {
             key: float(value)
             for key, value in zip(self.samples.keys, values, strict=True)
@@ -268,7 +268,7 @@ class Clairvoyant:
         )
         resources = self.setting.resources
         snapshot = Snapshot(
-            time=moment(now_s),
+            time=self.cluster.moment(now_s),
             policy=self.policy,
             accelerator_profiles=resources["AcceleratorProfile"],
             model_profiles=resources["ModelProfile"],

@@ -20,7 +20,7 @@ from inferscale_operator.observe import observe
 from inferscale_operator.plan import Plan, StatusPlan
 from inferscale_operator.recorder import Recorder
 from inferscale_operator.snapshot import Resource
-from inferscale_operator.twin.cluster import START, Cluster, moment
+from inferscale_operator.twin.cluster import Cluster
 from inferscale_operator.twin.history import Decision, History
 from inferscale_operator.twin.promql import compile_query
 from inferscale_operator.twin.resources import Setting
@@ -41,7 +41,7 @@ class SimulatedPrometheus:
         self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
     ) -> Mapping[str, Answers]:
         """Ask every query of some presets as of `time` (Unix seconds)."""
-        at_s = time - START.timestamp()
+        at_s = time - self.setting.start.timestamp()
         failing = any(
             isinstance(each, MetricOutage) and not each.scrapes and each.at <= at_s < each.until
             for each in self.setting.scenario.disturbances
@@ -88,14 +88,15 @@ class Product:
         seen = self.cluster.version
         if now_s >= self._tick_s:
             self._tick_s = now_s + self.policy.tick_seconds
-            snapshot = observe(self._world(), moment(now_s), SimulatedPrometheus(self.setting, self.samples))
+            prometheus = SimulatedPrometheus(self.setting, self.samples)
+            snapshot = observe(self._world(), self.cluster.moment(now_s), prometheus)
             plan = decide(snapshot)
             self._saved = plan.savings.total if plan.savings is not None else self._saved
             if self.recorder is not None:
                 self.recorder.save(snapshot, plan)
             self._apply(plan, now_s, decided=True)
         elif self._moving and seen != self._seen:
-            snapshot = observe(self._world(), moment(now_s), None)
+            snapshot = observe(self._world(), self.cluster.moment(now_s), None)
             self._apply(advance(snapshot), now_s, decided=False)
         self._seen = seen
         self.next_s = self._tick_s

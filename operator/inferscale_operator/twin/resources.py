@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ TYPE_LABEL = "inferscale.dev/accelerator"
 """Label of simulated nodes, where a profile names no node selector."""
 RESOURCE = "nvidia.com/gpu"
 SHOWN_ERRORS = 3
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""When a simulation begins unless said."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Setting:
     """AcceleratorProfiles, ModelProfiles and ServiceClasses by kind."""
     services: tuple[SimulatedService, ...]
     """By key."""
+    start: datetime = START
+    """When the simulation begins, as the operator sees it."""
 
 
 def read_scenario(path: Path) -> Setting:

@@ -17,7 +17,7 @@ from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
 from inferscale_operator.recorder import Recorder
-from inferscale_operator.twin.cluster import START, Cluster
+from inferscale_operator.twin.cluster import Cluster
 from inferscale_operator.twin.deployment import Pod
 from inferscale_operator.twin.engines import COLUMNS
 from inferscale_operator.twin.events import EventServers
@@ -151,7 +151,7 @@ class _Simulation:
         ]
         optimizer = _optimizer(setting, choice)
         retention = optimizer.metrics.window_seconds + LOOKBACK_S + 2 * scenario.scrape_interval
-        self._samples = Samples(COLUMNS, retention, START.timestamp())
+        self._samples = Samples(COLUMNS, retention, setting.start.timestamp())
         self._ledger = Ledger(setting, counted)
         self._history = History()
         self._servers: EventServers | MeanValueServers
