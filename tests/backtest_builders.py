@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.backtest.profile import Gap, Profile
 from inferscale_operator.backtest.pull import History
@@ -127,14 +128,18 @@ def pod(
     return {query: np.where(there, values, np.nan) for query, values in figures.items()}
 
 
-def history(pods: Mapping[str, Mapping[Query, Any]]) -> History:
-    """The history of pods by name, in namespace `default`."""
+def history(
+    pods: Mapping[str, Mapping[Query, Any]],
+    preset: MetricPreset = VLLM,
+    queued: Mapping[Query, Any] | None = None,
+) -> History:
+    """The history of pods by name, in namespace `default`, and of what a gateway holds for `llama` there."""
     settings = MetricsSettings(window_seconds=SPAN.step)
-    values: dict[Query, dict[tuple[str, str], Any]] = {query: {} for query in queries(VLLM, settings)}
-    for name, figures in pods.items():
-        for query, row in figures.items():
-            values[query]["default", name] = row
-    return History(SPAN, settings, {"vllm": VLLM}, {"vllm": values})
+    values: dict[Query, dict[tuple[str, str], Any]] = {query: {} for query in queries(preset, settings)}
+    for name, figures in (*pods.items(), ("llama", queued or {})):
+        for query, series in figures.items():
+            values[query]["default", name] = series
+    return History(SPAN, settings, {preset.name: preset}, {preset.name: values})
 
 
 def described(folder: Path, *services: dict[str, Any], **fields: Any) -> Described:

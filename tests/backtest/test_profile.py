@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest_builders import SPAN, described, history, pod, service
+from backtest_builders import SPAN, described, history, pod, row, service
 from inferscale_operator.backtest.profile import Profile, fit
+from inferscale_operator.metrics.presets import GATEWAY
 from inferscale_operator.metrics.queries import Query
 
 A, B, C = (f"chat-6d4f-{letter * 5}" for letter in "abc")
@@ -88,6 +89,27 @@ def test_a_pod_that_goes_within_a_step_makes_no_gap(tmp_path: Path) -> None:
     found = profile(tmp_path, {A: pod(60), B: pod([60] * 7 + [20] * 5, seen, covered)})
     assert found.gaps == ()
     assert found.rate == pytest.approx(np.array([120] * 7 + [80] + [60] * 4))
+
+
+def test_what_a_pod_received_before_it_went_within_a_step_counts(tmp_path: Path) -> None:
+    gone = pod(60, [index < 8 for index in ALL])
+    gone[Query.ARRIVALS][8] = 0.5
+    found = profile(tmp_path, {A: pod(60), B: gone})
+    assert found.rate == pytest.approx(np.array([120] * 8 + [90] + [60] * 3))
+
+
+def test_a_service_at_zero_replicas_is_known_by_its_gateway(tmp_path: Path) -> None:
+    given = described(tmp_path, service(spec={"metrics": {"preset": "gateway"}}))
+    awake = np.array([index >= 5 for index in ALL])
+    waiting = {
+        Query.GATEWAY_QUEUE: row(0),
+        Query.GATEWAY_PEAK_QUEUE: row(0),
+        Query.GATEWAY_ARRIVALS: np.where(awake, 1.0, 0.0),
+        Query.GATEWAY_SAMPLED: np.array([SPAN.time(index) - 5.0 for index in ALL]),
+    }
+    found = fit(given, history({A: pod(60, awake)}, GATEWAY, waiting)).profiles["default/chat"]
+    assert found.rate == pytest.approx(np.where(awake, 60, 0))
+    assert found.replicas.tolist() == np.where(awake, 1, 0).tolist()
 
 
 def test_pods_that_are_all_gone_after_a_step_seen_in_part_leave_a_gap(tmp_path: Path) -> None:

@@ -76,6 +76,14 @@ def test_history_costs_what_was_there_and_nothing_in_a_gap(tmp_path: Path) -> No
     assert broken["history"]["services"][0]["gaps"][0]["why"] == "no samples"
 
 
+def test_a_service_that_was_at_zero_costs_nothing_then(tmp_path: Path) -> None:
+    replicas = [0.0 if rises(index) else 2.0 for index in range(SPAN.count)]
+    rates = [0.0 if rises(index) else 300.0 for index in range(SPAN.count)]
+    total = figures(trial(tmp_path, profile(rates, replicas=replicas)))["policies"][0]["total"]
+    # The last two go with a grace period.
+    assert total["cost"] == pytest.approx(PRICE * HOURS, rel=0.1)
+
+
 def test_history_has_room_for_what_was_there_whatever_nodes_there_are_now(tmp_path: Path) -> None:
     nodes = [{"type": "H100", "count": 1, "units": 1}, {"type": "A100", "count": 0}]
     found = figures(trial(tmp_path, profile(replicas=4), nodes=nodes))

@@ -244,9 +244,10 @@ def _profile(seen: Sequence[ObservedLoad], pods: _Pods, span: Span, notes: tuple
         values = [getattr(load, name) if load.state.known else None for load in seen]
         return np.array([np.nan if value is None else value for value in values])
 
-    replicas = np.array([len(pods.at(index)) for index in range(span.count)], dtype=np.float64)
-    replicas[replicas == 0] = np.nan
     rate = column("arrival_rate")
+    replicas = np.array([len(pods.at(index)) for index in range(span.count)], dtype=np.float64)
+    # Without a pod a load is known by a gateway alone; otherwise there may have been pods that nobody saw.
+    replicas[(replicas == 0) & np.isnan(rate)] = np.nan
     return Profile(
         rate=rate,
         input_tokens=column("input_tokens"),
