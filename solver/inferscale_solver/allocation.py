@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 
@@ -65,13 +66,12 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
     sized = rates(runs, problem.settings.tail_rule)
     predicted = figures(runs, per_replica, problem.settings.tail_rule)
     for position, i in enumerate(known):
-        allocations[i] = _predict(
-            replace(allocations[i], max_batch=deployed[position]),
-            predicted,
-            position,
-            rate=float(sized.rate[position]),
-            profile=profiles[assignments[i].profile],
-            acc_count=pairs[position][1].acc_count,
+        replicas_here, profile = assignments[i].replicas, profiles[assignments[i].profile]
+        allocations[i] = replace(
+            allocations[i],
+            max_batch=deployed[position],
+            rate_per_replica=float(sized.rate[position]),
+            **_predictions(predicted, position, profile, replicas_here * pairs[position][1].acc_count),
         )
     return tuple(allocations)
 
@@ -119,22 +119,15 @@ def candidate_allocation(candidates: Candidates, row: int) -> Allocation:
     """The allocation that a row of the candidates stands for, with all the replicas that it needs."""
     profile, performance = candidates.profiles[row], candidates.runs[row].performance
     replicas = int(candidates.replicas[row])
-    priced = Allocation(
+    return Allocation(
         profile=profile.name,
         replicas=replicas,
         max_batch=int(candidates.max_batch[row]),
         cost=float(candidates.cost[row]),
         value=float(candidates.value[row]),
         units=replicas * int(candidates.units_per_replica[row]),
-        rate_per_replica=0.0,
-    )
-    return _predict(
-        priced,
-        candidates.figures,
-        row,
-        rate=float(candidates.rates.rate[row]),
-        profile=profile,
-        acc_count=performance.acc_count,
+        rate_per_replica=float(candidates.rates.rate[row]),
+        **_predictions(candidates.figures, row, profile, replicas * performance.acc_count),
     )
 
 
@@ -181,23 +174,30 @@ def _priced(
     )
 
 
-def _predict(
-    priced: Allocation, predicted: Figures, position: int, *, rate: float, profile: Profile, acc_count: int
-) -> Allocation:
+class _Predictions(TypedDict):
+    """The fields of an allocation that are predicted."""
+
+    itl: float | None
+    ttft: float | None
+    wait: float | None
+    wait_percentile: float | None
+    utilization: float | None
+    power: float | None
+
+
+def _predictions(predicted: Figures, position: int, profile: Profile, accelerators: int) -> _Predictions:
     utilization = _figure(predicted.utilization[position])
     power = None
     if profile.power is not None and utilization is not None:
-        power = priced.replicas * acc_count * power_draw(profile.power, utilization)
-    return replace(
-        priced,
-        rate_per_replica=rate,
-        itl=_figure(predicted.itl[position]),
-        ttft=_figure(predicted.ttft[position]),
-        wait=_figure(predicted.wait[position]),
-        wait_percentile=_figure(predicted.wait_percentile[position]),
-        utilization=utilization,
-        power=power,
-    )
+        power = accelerators * power_draw(profile.power, utilization)
+    return {
+        "itl": _figure(predicted.itl[position]),
+        "ttft": _figure(predicted.ttft[position]),
+        "wait": _figure(predicted.wait[position]),
+        "wait_percentile": _figure(predicted.wait_percentile[position]),
+        "utilization": utilization,
+        "power": power,
+    }
 
 
 def _figure(value: float) -> float | None:

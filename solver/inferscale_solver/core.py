@@ -9,7 +9,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,6 +75,57 @@ def core(
     left_out = float(needed[~free].min(initial=np.inf))
     givers = columns + np.arange(len(written.givers))
     return Core(np.concatenate([np.flatnonzero(free[:columns]), givers]), base, bound + left_out)
+
+
+def restricted(written: Formulation, program: Program, part: Core) -> Formulation:
+    """What is left to decide in a core: its candidates, their services, and what the others leave free.
+
+    Args:
+        written: What the columns stand for.
+        program: The program, with its limits as they are now.
+        part: A core of it.
+
+    Returns:
+        The formulation of the core; its columns are `part.free`, in that order.
+    """
+    choices = len(written.rows)
+    free = part.free[part.free < choices]
+    # Services that hold something stay with all of their rows, since they may give it up.
+    alive = np.zeros(written.services_count, dtype=bool)
+    alive[written.services[free]] = True
+    alive[list(written.givers)] = True
+    rest = part.base.copy()
+    rest[part.free] = 0.0
+    activity = program.matrix.times(rest)
+    kept = np.ones(program.matrix.rows, dtype=bool)
+    kept[written.limits : written.limits + written.services_count] = alive
+    number = np.cumsum(kept) - 1
+    position = np.cumsum(alive) - 1
+    return Formulation(
+        program=Program(
+            matrix=program.matrix.select(part.free).renumbered(int(kept.sum()), number),
+            upper=program.upper[part.free],
+            integer=program.integer[part.free],
+            row_lower=(program.row_lower - activity)[kept],
+            row_upper=(program.row_upper - activity)[kept],
+        ),
+        levels=tuple(
+            replace(
+                level,
+                cost=level.cost[part.free],
+                row=int(number[level.row]),
+                constant=level.constant + float(level.cost @ rest),
+            )
+            for level in written.levels
+        ),
+        limits=written.limits,
+        services_count=int(alive.sum()),
+        rows=written.rows[free],
+        services=position[written.services[free]],
+        givers=tuple(int(position[service]) for service in written.givers),
+        held={int(position[service]): held for service, held in written.held.items() if alive[service]},
+        column_of={},
+    )
 
 
 def _regrets(

@@ -14,8 +14,8 @@ from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
 from inferscale_solver.program import Clock, Relaxation, Solution
 
-# Services that are decided: as many as the size of the relaxation allows, but no more than this.
-_ROUNDS, _WORK = 50, 400_000
+# Services that are decided: as many as the size of the relaxation allows.
+_WORK = 400_000
 # Options of a service that are tried, and services that may be left out at the last priority meanwhile.
 _OPTIONS, _LEFT_OUT = 3, 3
 # Services are small that take less than this many times what services take in the mean.
@@ -34,7 +34,7 @@ class Dive:
 
 
 def dive(
-    written: Formulation, relaxation: Relaxation, value: Level, clock: Clock, relaxed: Solution
+    written: Formulation, relaxation: Relaxation, value: Level, clock: Clock, relaxed: Solution, rounds: int
 ) -> Dive | None:
     """Decide services one after the other, each as costs the relaxation least.
 
@@ -45,6 +45,7 @@ def dive(
         value: The last level.
         clock: When to stop.
         relaxed: Its solution.
+        rounds: Services that are decided at most.
 
     Returns:
         Where it ends; None, and nothing decided, where a service can be decided in no way.
@@ -56,7 +57,7 @@ def dive(
     last = max(level.row for level in written.levels if level.goal is Goal.UNSERVED)
     fixed: dict[int, int | None] = {}
     left_out = 0
-    for _ in range(min(_ROUNDS, _WORK // choices)):
+    for _ in range(min(rounds, _WORK // choices)):
         x = relaxed.x[:choices]
         split = np.flatnonzero((x > _TOLERANCE) & (x < 1 - _TOLERANCE))
         if not split.size or share[split].max() < small:

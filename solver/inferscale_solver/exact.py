@@ -21,9 +21,12 @@ from inferscale_solver.proof import Proof, prove
 from inferscale_solver.repair import relax_and_repair
 from inferscale_solver.resources import Resources
 
-# Columns up to which the whole integer program is solved, and the nodes that one solve may take.
+# Columns up to which the whole integer program is solved, and the work that one solve may take: nodes times
+# columns.
 _SMALL = {Solver.AUTO: 1_000, Solver.EXACT: 1_500}
-_NODES = {Solver.AUTO: 1_000, Solver.EXACT: 20_000}
+_WORK = {Solver.AUTO: 60_000, Solver.EXACT: 6_000_000}
+# Columns above which the relaxation is made whole first.
+_TINY = 300
 # Columns up to which plans that the relaxation does not prove good are improved and bounded within a core of
 # so many candidates; a value is good that is so near to its bound.
 _LARGE, _CORE = 4_000, 1_500
@@ -58,6 +61,10 @@ def exact(
     bounds: dict[int, int] | None
     value_bound = -np.inf
     if len(written.rows) <= largest:
+        if len(written.rows) > _TINY:
+            point, _ = relax_and_repair(written, relaxation, settings, clock, point)
+            for level in written.levels:
+                relaxation.limit(level.row, np.inf)
         point, bounds, value_bound = _level_by_level(written, relaxation, settings, clock, point)
     else:
         point, bounds = relax_and_repair(written, relaxation, settings, clock, point)
@@ -88,6 +95,11 @@ def _level_by_level(
     return x, bounds, value_bound
 
 
+def _nodes(settings: Settings, columns: int) -> int:
+    """Nodes that a solve of so many columns may take."""
+    return max(_WORK[settings.solver] // max(columns, 1), 1)
+
+
 def _minimise(
     relaxation: Relaxation, level: Level, settings: Settings, clock: Clock, x: Floats
 ) -> tuple[Floats, float]:
@@ -102,7 +114,7 @@ def _minimise(
     if found <= bound + _TOLERANCE:
         return x, bound
     near = _NEAR[settings.solver] * abs(bound) if level.goal is Goal.VALUE else 0.0
-    effort = Effort(_NODES[settings.solver], near, clock.left())
+    effort = Effort(_nodes(settings, relaxation.program.matrix.columns), near, clock.left())
     better = integer_solution(relaxation.program, level.cost, effort, x)
     if better is None:
         return x, bound
@@ -126,7 +138,7 @@ def _sharpen(
     part = core(written, relaxation.program, value.cost, relaxed, _CORE, {})
     start = part.base.copy()
     start[part.free] = x[part.free]
-    effort = Effort(_NODES[settings.solver] // 10, near, clock.left(), reduced=True)
+    effort = Effort(_nodes(settings, len(part.free)), near, clock.left(), reduced=True)
     found = integer_solution(relaxation.program, value.cost, effort, start, part.free)
     if found is None:
         return x, -np.inf

@@ -13,6 +13,14 @@ from inferscale_solver.prediction import Floats, Ints
 
 _SEED = 0
 _DUAL, _PRIMAL = 1, 4
+LOWER, BASIC, UPPER = (
+    int(status)
+    for status in (
+        highspy.HighsBasisStatus.kLower,
+        highspy.HighsBasisStatus.kBasic,
+        highspy.HighsBasisStatus.kUpper,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class Matrix:
         positions = np.repeat(self.starts[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
         return Matrix(self.rows, starts, self.index[positions], self.values[positions])
 
+    def renumbered(self, rows: int, number: Ints) -> Matrix:
+        """The matrix with another number for each row that an entry is in."""
+        return Matrix(rows, self.starts, number[self.index], self.values)
+
 
 def matrix(rows: int, columns: Sequence[Sequence[tuple[int, float]]]) -> Matrix:
     """A matrix from the (row, value) pairs of each column."""
@@ -67,19 +79,20 @@ class Program:
     row_lower: Floats
     row_upper: Floats
 
-    def with_slack(self, row: int, most: int) -> Program:
-        """The program with one more, whole column that loosens the upper limit of a row by up to `most`."""
+    def with_slack(self, rows: Ints, most: int) -> Program:
+        """The program with one more, whole column for each of some rows, to loosen its upper limit by."""
+        last, count = int(self.matrix.starts[-1]), len(rows)
         longer = Matrix(
             self.matrix.rows,
-            np.append(self.matrix.starts, self.matrix.starts[-1] + 1),
-            np.append(self.matrix.index, row),
-            np.append(self.matrix.values, -1.0),
+            np.append(self.matrix.starts, last + 1 + np.arange(count)),
+            np.append(self.matrix.index, rows),
+            np.append(self.matrix.values, -np.ones(count)),
         )
         return replace(
             self,
             matrix=longer,
-            upper=np.append(self.upper, float(most)),
-            integer=np.append(self.integer, 1),
+            upper=np.append(self.upper, np.full(count, float(most))),
+            integer=np.append(self.integer, np.ones(count, dtype=np.int64)),
         )
 
     def holds(self, x: Floats, tolerance: float = 1e-6) -> bool:
@@ -119,6 +132,14 @@ class Solution:
     timed_out: bool = False
 
 
+@dataclass(frozen=True)
+class Basis:
+    """Which columns and rows are basic (`BASIC`), and at which bound the others are (`LOWER`, `UPPER`)."""
+
+    columns: Ints
+    rows: Ints
+
+
 class Clock:
     """The time that is left."""
 
@@ -141,8 +162,14 @@ class Relaxation:
         self._cost: Floats | None = None
         self._highs = _highs(program, np.zeros(program.matrix.columns), integer=False)
 
-    def solve(self, cost: Floats, seconds: float) -> Solution | None:
-        """Minimise a cost; None where the time ran out first."""
+    def solve(self, cost: Floats, seconds: float, basis: Basis | None = None) -> Solution | None:
+        """Minimise a cost; None where the time ran out first.
+
+        Args:
+            cost: Shape (columns,).
+            seconds: The time that is left.
+            basis: Where to begin, with reduced costs that are right; None: where the last solve ended.
+        """
         columns = np.arange(self.program.matrix.columns, dtype=np.int32)
         if self._cost is None or not np.array_equal(cost, self._cost):
             # The last basis stays feasible when costs change, and optimal in its costs when limits do.
@@ -151,6 +178,9 @@ class Relaxation:
             self._cost = cost
         else:
             self._highs.setOptionValue("simplex_strategy", _DUAL)
+        if basis is not None:
+            self._highs.setOptionValue("simplex_strategy", _DUAL)
+            self._highs.setBasis(_highs_basis(basis))
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + seconds)
         self._highs.run()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
@@ -162,6 +192,14 @@ class Relaxation:
             bound=objective,
             reduced_cost=np.asarray(found.col_dual),
             row_dual=np.asarray(found.row_dual),
+        )
+
+    def basis(self) -> Basis:
+        """Where the last solve ended."""
+        basis = self._highs.getBasis()
+        return Basis(
+            np.array([int(status) for status in basis.col_status], dtype=np.int64),
+            np.array([int(status) for status in basis.row_status], dtype=np.int64),
         )
 
     def fix(self, columns: range, chosen: int | None) -> None:
@@ -221,7 +259,12 @@ def integer_solution(
         return replace(found, x=rest, objective=found.objective + fixed, bound=found.bound + fixed)
     highs = _highs(program, cost, integer=True)
     # These take more time than they save here.
-    for option in ("mip_allow_restart", "mip_detect_symmetry", "mip_heuristic_run_feasibility_jump"):
+    for option in (
+        "mip_allow_restart",
+        "mip_detect_symmetry",
+        "mip_heuristic_run_feasibility_jump",
+        "mip_heuristic_run_root_reduced_cost",
+    ):
         highs.setOptionValue(option, False)
     if effort.reduced:
         highs.setOptionValue("presolve", "off")
@@ -251,14 +294,29 @@ def integer_solution(
     )
 
 
+def _highs_basis(basis: Basis) -> highspy.HighsBasis:
+    statuses = {
+        int(status): status
+        for status in (
+            highspy.HighsBasisStatus.kLower,
+            highspy.HighsBasisStatus.kBasic,
+            highspy.HighsBasisStatus.kUpper,
+        )
+    }
+    written = highspy.HighsBasis()
+    written.col_status = [statuses[status] for status in basis.columns.tolist()]
+    written.row_status = [statuses[status] for status in basis.rows.tolist()]
+    written.valid = True
+    return written
+
+
 def _touched(program: Program) -> Program:
     """The program without the rows that none of its columns appears in."""
     touched = np.zeros(program.matrix.rows, dtype=bool)
     touched[program.matrix.index] = True
-    number = np.cumsum(touched) - 1
     return replace(
         program,
-        matrix=replace(program.matrix, rows=int(touched.sum()), index=number[program.matrix.index]),
+        matrix=program.matrix.renumbered(int(touched.sum()), np.cumsum(touched) - 1),
         row_lower=program.row_lower[touched],
         row_upper=program.row_upper[touched],
     )

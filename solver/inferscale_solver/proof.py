@@ -11,6 +11,7 @@ from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
 from inferscale_solver.program import Clock, Relaxation, Solution
 from inferscale_solver.resources import Kind, Resources
+from inferscale_solver.sample import WIDE, Sample
 
 _TOLERANCE = 1e-6
 _PRICE_DECIMALS = 4
@@ -74,12 +75,16 @@ def _count_again(written: Formulation, relaxation: Relaxation, clock: Clock, x: 
     bounds: dict[int, int] = {}
     for level in written.levels:
         relaxation.limit(level.row, np.inf)
+    sample = Sample(written) if len(written.rows) > WIDE else None
     for level in written.levels:
         if level.goal is Goal.UNSERVED:
-            relaxed = relaxation.solve(level.cost, clock.left())
+            begin = None if sample is None else sample.relax(level, clock)
+            relaxed = relaxation.solve(level.cost, clock.left(), None if begin is None else begin[1])
             bounds[level.priority] = (
                 0 if relaxed is None else round(level.whole(level.constant + relaxed.bound))
             )
+            if sample is not None and begin is not None and relaxed is not None:
+                sample.limit(level, begin[0], level.at(x) - level.constant - relaxed.bound)
             relaxation.limit(level.row, level.limit(level.at(x)))
     return bounds
 

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from inferscale_solver.core import core
+from inferscale_solver.core import core, restricted
 from inferscale_solver.dive import Dive, dive, release
-from inferscale_solver.formulation import Formulation, Goal
+from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
 from inferscale_solver.problem import Settings, Solver
 from inferscale_solver.program import Clock, Effort, Relaxation, Solution, integer_solution
+from inferscale_solver.sample import WIDE, Sample
 
 # Services that must be to spare at a priority before the next is considered.
 _SPARE = (0.0, 0.7)
-# Candidates that the small program may have: after a dive; without one at least, and as a share of all. And
-# the services of the last priority that it may leave out beyond the bound.
-_DIVED, _LEAST, _SHARE = 600, 1_500, 0.04
-_LEFT_OUT = 10
+# Attempts at a whole solution, while services are left out beyond the bounds (but for one at the last
+# priority): services that a dive decides, services it may leave out at the last priority, and candidates that
+# the small program then may have. Where there is nothing to spare only the first of them are made.
+_ATTEMPTS = ((50, 0, 600), (50, 5, 600), (50, 0, 1_200), (20, 5, 1_200))
+_FIRST = 2
+# Services that the small program may leave out beyond the bound of a priority, which is what one of the
+# priority before weighs; and the most that one may weigh.
+_LEFT_OUT, _HEAVIEST = 60, 1e4
 # Good enough is so near to the relaxation; so many nodes may be taken to come there.
 _NEAR = {Solver.AUTO: 1e-3, Solver.EXACT: 3e-4}
-_NODES = {Solver.AUTO: 200, Solver.EXACT: 2_000}
+_NODES = {Solver.AUTO: 50, Solver.EXACT: 2_000}
 _GAP = 2e-4
 _TOLERANCE = 1e-6
+# Candidates of a core in which a wide relaxation is made whole.
+_PART = 4_000
 
 
 def relax_and_repair(
@@ -48,22 +55,34 @@ def relax_and_repair(
         are at the point; None where that is not known.
     """
     known: dict[tuple[float, ...], float] = {}
+    sample = Sample(written) if len(written.rows) > WIDE else None
+    best, bounds = start, None
     for spare in _SPARE:
-        relaxed, bounds, spared = _relax(written, relaxation, clock, start, spare, known)
+        relaxed, least, spared = _relax(written, relaxation, sample, clock, start, spare, known)
         if relaxed is None or (spare and not spared):
             break
-        found = _repair(written, relaxation, settings, clock, relaxed)
-        if found is not None:
-            counts = [level for level in written.levels if level.goal is Goal.UNSERVED]
-            upper = relaxation.program.row_upper
-            as_limited = all(level.limit(level.at(found)) == upper[level.row] for level in counts[:-1])
-            return found, bounds if as_limited else None
-    return start, None
+        found = _repair(written, relaxation, settings, clock, relaxed, len(_ATTEMPTS) if spare else _FIRST)
+        if found is None:
+            continue
+        counts = [level for level in written.levels if level.goal is Goal.UNSERVED]
+        upper = relaxation.program.row_upper
+        as_limited = all(level.limit(level.at(found)) == upper[level.row] for level in counts[:-1])
+        if _rank(written, found) < _rank(written, best):
+            best, bounds = found, least if as_limited else None
+        if as_limited:
+            break
+    return best, bounds
+
+
+def _rank(written: Formulation, x: Floats) -> tuple[float, ...]:
+    """How good a point is, the least best."""
+    return tuple(round(level.at(x), 5) for level in written.levels)
 
 
 def _relax(
     written: Formulation,
     relaxation: Relaxation,
+    sample: Sample | None,
     clock: Clock,
     start: Floats,
     spare: float,
@@ -74,6 +93,7 @@ def _relax(
     Args:
         written: The program.
         relaxation: Its relaxation.
+        sample: Where the relaxation begins; None: where it ended.
         clock: When to stop.
         start: No fewer are served than here.
         spare: Services that must be to spare at a priority.
@@ -88,9 +108,15 @@ def _relax(
     limits: tuple[float, ...] = ()
     for level in written.levels:
         relaxation.limit(level.row, np.inf)
+    if sample is not None:
+        sample.begin()
     for level in written.levels:
+        begin = None if sample is None else sample.relax(level, clock)
+        if level.goal is Goal.UNSERVED and as_start and level.at(start) <= _TOLERANCE:
+            known.setdefault(limits, 0.0)
         if limits not in known or level.goal is Goal.VALUE:
-            relaxed = relaxation.solve(level.cost, clock.left())
+            basis = None if begin is None else begin[1]
+            relaxed = relaxation.solve(level.cost, clock.left(), basis)
             if relaxed is None or level.goal is Goal.VALUE:
                 return relaxed, bounds, spared
             known[limits] = level.constant + relaxed.bound
@@ -107,45 +133,102 @@ def _relax(
         else:
             # What is not counted in services cannot be met to the last unit: one candidate is the grain.
             limit = least + float(np.abs(level.cost).max())
+        if sample is not None and begin is not None:
+            sample.limit(level, begin[0], limit - least)
         limits = (*limits, limit)
         relaxation.limit(level.row, level.limit(limit))
     return None, bounds, spared
 
 
 def _repair(
-    written: Formulation, relaxation: Relaxation, settings: Settings, clock: Clock, relaxed: Solution
+    written: Formulation,
+    relaxation: Relaxation,
+    settings: Settings,
+    clock: Clock,
+    relaxed: Solution,
+    attempts: int,
 ) -> Floats | None:
-    """A whole solution near one of the relaxation; None: none was found.
+    """A whole solution near one of the relaxation; None: none was found."""
+    value = next(level for level in written.levels if level.goal is Goal.VALUE)
+    scale = abs(relaxed.bound)
+    if len(written.rows) <= WIDE:
+        return _made_whole(written, relaxation, settings, clock, relaxed, attempts, scale)
+    program = relaxation.program
+    part = core(written, program, value.cost, relaxed, _PART, {})
+    small = restricted(written, program, part)
+    within = Relaxation(small.program)
+    value = next(level for level in small.levels if level.goal is Goal.VALUE)
+    again = within.solve(value.cost, clock.left())
+    found = None if again is None else _made_whole(small, within, settings, clock, again, attempts, scale)
+    if found is None:
+        return None
+    x = part.base.copy()
+    x[part.free] = found
+    return x
 
-    The last priority may leave services out beyond its limit, at a price above any value.
+
+def _made_whole(
+    written: Formulation,
+    relaxation: Relaxation,
+    settings: Settings,
+    clock: Clock,
+    relaxed: Solution,
+    attempts: int,
+    scale: float,
+) -> Floats | None:
+    """Dive from a relaxation, and solve a small program where the dive ends; None: nothing was found.
+
+    Priorities may leave services out beyond their limits, at prices above any value. Good enough is what is
+    as near to the relaxation as a share of `scale` says.
     """
     value = next(level for level in written.levels if level.goal is Goal.VALUE)
-    last = max(level.row for level in written.levels if level.goal is Goal.UNSERVED)
-    near = relaxed.bound + _NEAR[settings.solver] * abs(relaxed.bound)
-    program = relaxation.program
-    dived = dive(written, relaxation, value, clock, relaxed)
-    starts = [(Dive(relaxed, {}), max(_LEAST, round(_SHARE * len(written.rows))))]
-    if dived is not None:
-        starts.insert(0, (dived, _DIVED))
-    best: tuple[float, float, Floats] | None = None
-    for start, size in starts:
-        part = core(written, program, value.cost, start.relaxed, size, start.fixed)
-        weight = 2.0 * float(np.abs(value.cost[part.free]).max(initial=1.0))
-        free = np.append(part.free, program.matrix.columns)
-        gap = _GAP * abs(relaxed.bound)
-        effort = Effort(_NODES[settings.solver], gap, clock.left(), near, reduced=True)
+    counts = np.array([level.row for level in written.levels if level.goal is Goal.UNSERVED])
+    good = _NEAR[settings.solver] * scale
+    best: tuple[tuple[float, ...], float, Floats] | None = None
+    for rounds, loose, size in _ATTEMPTS[:attempts]:
+        ended = _dive(written, relaxation, value, clock, relaxed, rounds, loose)
+        if ended is None:
+            continue
+        program = relaxation.program
+        part = core(written, program, value.cost, ended.relaxed, size, ended.fixed)
+        last = 2.0 * float(np.abs(value.cost[part.free]).max(initial=1.0))
+        weights = last * np.minimum(float(_LEFT_OUT) ** np.arange(len(counts))[::-1], _HEAVIEST)
+        columns = program.matrix.columns
         found = integer_solution(
-            program.with_slack(last, _LEFT_OUT),
-            np.append(value.cost, weight),
-            effort,
-            np.append(part.base, 0.0),
-            free,
+            program.with_slack(counts, _LEFT_OUT),
+            np.append(value.cost, weights),
+            Effort(_NODES[settings.solver], _GAP * scale, clock.left(), relaxed.bound + good, reduced=True),
+            np.append(part.base, np.zeros(len(counts))),
+            np.append(part.free, columns + np.arange(len(counts))),
         )
-        if found is not None:
-            beyond, x = float(found.x[-1]), found.x[:-1]
-            if best is None or (beyond, value.at(x)) < best[:2]:
-                best = beyond, value.at(x), x
-            if beyond <= 1:
-                break
-    release(written, relaxation, dived.fixed if dived is not None else {})
+        if found is None:
+            continue
+        beyond, x = tuple(np.round(found.x[columns:]).tolist()), found.x[:columns]
+        if best is None or (beyond, value.at(x)) < best[:2]:
+            best = beyond, value.at(x), x
+        if not any(beyond[:-1]) and beyond[-1] <= 1:
+            break
     return None if best is None else best[2]
+
+
+def _dive(
+    written: Formulation,
+    relaxation: Relaxation,
+    value: Level,
+    clock: Clock,
+    relaxed: Solution,
+    rounds: int,
+    loose: int,
+) -> Dive | None:
+    """Dive with some services more to leave out at the last priority; the relaxation is left as it was."""
+    last = max(level.row for level in written.levels if level.goal is Goal.UNSERVED)
+    limit = float(relaxation.program.row_upper[last])
+    begin: Solution | None = relaxed
+    if loose:
+        relaxation.limit(last, limit + loose)
+        begin = relaxation.solve(value.cost, clock.left())
+    ended = None if begin is None else dive(written, relaxation, value, clock, begin, rounds)
+    relaxation.limit(last, limit)
+    if ended is not None:
+        release(written, relaxation, ended.fixed)
+    return ended
