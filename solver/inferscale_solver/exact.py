@@ -17,16 +17,14 @@ from inferscale_solver.formulation import Formulation, Goal, Level, formulate
 from inferscale_solver.prediction import Floats
 from inferscale_solver.problem import Settings, Solver
 from inferscale_solver.program import Clock, Effort, Relaxation, integer_solution
-from inferscale_solver.proof import Proof, prove
+from inferscale_solver.proof import TINY, Proof, prove
 from inferscale_solver.repair import relax_and_repair
 from inferscale_solver.resources import Resources
 
 # Columns up to which the whole integer program is solved, and the work that one solve may take: nodes times
 # columns.
 _SMALL = {Solver.AUTO: 1_000, Solver.EXACT: 1_500}
-_WORK = {Solver.AUTO: 60_000, Solver.EXACT: 6_000_000}
-# Columns above which the relaxation is made whole first.
-_TINY = 300
+_WORK = {Solver.AUTO: 100_000, Solver.EXACT: 6_000_000}
 # Columns up to which plans that the relaxation does not prove good are improved and bounded within a core of
 # so many candidates; a value is good that is so near to its bound.
 _LARGE, _CORE = 4_000, 1_500
@@ -61,7 +59,7 @@ def exact(
     bounds: dict[int, int] | None
     value_bound = -np.inf
     if len(written.rows) <= largest:
-        if len(written.rows) > _TINY:
+        if len(written.rows) > TINY:
             point, _ = relax_and_repair(written, relaxation, settings, clock, point)
             for level in written.levels:
                 relaxation.limit(level.row, np.inf)

@@ -9,10 +9,13 @@ import numpy as np
 
 from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
-from inferscale_solver.program import Clock, Relaxation, Solution
+from inferscale_solver.program import Clock, Effort, Relaxation, Solution, integer_solution
 from inferscale_solver.resources import Kind, Resources
 from inferscale_solver.sample import WIDE, Sample
 
+TINY = 300
+"""Columns up to which a whole program takes hardly more than its relaxation."""
+_NODES = 300
 _TOLERANCE = 1e-6
 _PRICE_DECIMALS = 4
 
@@ -67,6 +70,10 @@ def prove(
             relaxation.limit(level.row, np.inf)
         freed = relaxation.solve(value.cost, clock.left())
         lower_bound = -np.inf if freed is None else freed.bound
+        if len(written.rows) <= TINY:
+            effort = Effort(_NODES, seconds=clock.left())
+            whole = integer_solution(relaxation.program, value.cost, effort, x)
+            lower_bound = max(lower_bound, -np.inf if whole is None else whole.bound)
     return Proof(unserved_bound, float(lower_bound), prices, clock.ran_out)
 
 

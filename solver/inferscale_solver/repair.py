@@ -31,8 +31,8 @@ _NEAR = {Solver.AUTO: 1e-3, Solver.EXACT: 3e-4}
 _NODES = {Solver.AUTO: 50, Solver.EXACT: 2_000}
 _GAP = 2e-4
 _TOLERANCE = 1e-6
-# Candidates of a core in which a wide relaxation is made whole.
-_PART = 4_000
+# Candidates of a core in which a large relaxation is made whole.
+_PART = 3_000
 
 
 def relax_and_repair(
@@ -151,7 +151,7 @@ def _repair(
     """A whole solution near one of the relaxation; None: none was found."""
     value = next(level for level in written.levels if level.goal is Goal.VALUE)
     scale = abs(relaxed.bound)
-    if len(written.rows) <= WIDE:
+    if len(written.rows) <= 2 * _PART:
         return _made_whole(written, relaxation, settings, clock, relaxed, attempts, scale)
     program = relaxation.program
     part = core(written, program, value.cost, relaxed, _PART, {})

@@ -50,7 +50,7 @@ def solve(problem: Problem) -> Result:
     """
     check(problem)
     found = candidates(problem)
-    plan = _packed(problem, found)
+    plan, placement_cost = _placed(problem, found)
     choices = plan.choices
     allocations = _allocations(problem, found, choices)
     decisions = {
@@ -81,7 +81,25 @@ def solve(problem: Problem) -> Result:
     if plan.proof is None:
         return result
     proved = _proved(result, found, choices, plan.proof)
-    return replace(proved, placement_cost=_placement_cost(problem, found, choices))
+    return replace(proved, placement_cost=placement_cost)
+
+
+def _placed(problem: Problem, found: Candidates) -> tuple[_Plan, float | None]:
+    """A plan whose replicas fit on the nodes, and what that costs in value; None: not known.
+
+    The plan that knows of no nodes comes first: where it fits on them none is better.
+    """
+    if problem.capacity is None or not problem.capacity.free_by_node:
+        return _packed(problem, found), None
+    unplaced = replace(problem, capacity=replace(problem.capacity, free_by_node={}))
+    shared = resources(unplaced, found)
+    free = _plan(found, shared, problem.settings)
+    kept = retain(found, shared, free.choices, problem.settings.keep_threshold)
+    if not misfits(problem.capacity.free_by_node, found, kept):
+        return replace(free, choices=kept), 0.0
+    plan = _packed(problem, found)
+    here, there = rank(found, plan.choices), rank(found, free.choices)
+    return plan, max(here.value - there.value, 0.0) if here.unserved == there.unserved else None
 
 
 def _packed(problem: Problem, found: Candidates) -> _Plan:
@@ -138,16 +156,6 @@ def _plan(found: Candidates, shared: Resources, settings: Settings) -> _Plan:
     if rank(found, second) <= rank(found, first):
         return _Plan(second, "exact", proof)
     return _Plan(first, "greedy", proof)
-
-
-def _placement_cost(problem: Problem, found: Candidates, choices: tuple[Choice, ...]) -> float | None:
-    """What the plan's value is above that of one whose replicas need not fit on nodes."""
-    if problem.capacity is None or not problem.capacity.free_by_node:
-        return None
-    unplaced = replace(problem, capacity=replace(problem.capacity, free_by_node={}))
-    free = _plan(found, resources(unplaced, found), problem.settings)
-    here, there = rank(found, choices), rank(found, free.choices)
-    return max(here.value - there.value, 0.0) if here.unserved == there.unserved else None
 
 
 def _all_preferred(found: Candidates, choices: tuple[Choice, ...]) -> bool:
