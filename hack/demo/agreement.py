@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
@@ -13,13 +13,13 @@ from typing import Any
 
 from rich.table import Table
 
+from inferscale_operator.decide import decide
 from inferscale_operator.plan import PLAN, ServicePlan
-from inferscale_operator.recorder import PLAN_SUFFIX, SNAPSHOT_SUFFIX
+from inferscale_operator.recorder import SNAPSHOT_SUFFIX, plan_of
+from inferscale_operator.snapshot import Snapshot
 
 ENOUGH = 0.9
 """Share of ticks in which a live run and its simulation are to ask for the same."""
-NEAR = 0.03
-"""Relative difference of loads that are taken for the same."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Cause(StrEnum):
     MISSING = "no such tick"
     PHASE = "a tick earlier or later"
     LOAD = "another load seen"
-    STEP = "same target, another step"
+    """With the load that the simulation saw, the live run would have asked for the same."""
+    FOLLOWS = "follows from the tick before"
     OTHER = "unexplained"
 
 
@@ -104,30 +105,33 @@ class Agreement:
         return self.equal / self.ticks if self.ticks else 0.0
 
 
-def read_ticks(
-    folder: Path, begin: datetime, tick_s: float, duration_s: float
-) -> dict[int, dict[str, Choice]]:
-    """Recorded plans by the number of their tick, counted from the beginning of the load.
+def tick_files(folder: Path, begin: datetime, tick_s: float, duration_s: float) -> dict[int, Path]:
+    """Recorded snapshots by the number of their tick, counted from the beginning of the load.
 
     Args:
         folder: Where `--record` saved them.
         begin: When the load began.
         tick_s: Time between two ticks.
-        duration_s: How long the load lasted; later and earlier plans are left out.
+        duration_s: How long the load lasted; later and earlier ones are left out.
     """
-    found: dict[int, dict[str, Choice]] = {}
-    for file in sorted(folder.glob(f"*{PLAN_SUFFIX}")):
-        number = round((saved_at(file) - begin).total_seconds() / tick_s)
-        if 0 <= number * tick_s < duration_s:
-            plan = PLAN.validate_json(file.read_bytes())
-            found[number] = {service.key: _choice(service) for service in plan.services}
-    return found
+    found = {
+        round((saved_at(file) - begin).total_seconds() / tick_s): file
+        for file in sorted(folder.glob(f"*{SNAPSHOT_SUFFIX}"))
+    }
+    return {number: file for number, file in found.items() if 0 <= number * tick_s < duration_s}
+
+
+def read_ticks(files: Mapping[int, Path]) -> dict[int, dict[str, Choice]]:
+    """What was asked for, by the plans that were recorded beside snapshots."""
+    plans = {number: PLAN.validate_json(plan_of(file).read_bytes()) for number, file in files.items()}
+    return {
+        number: {service.key: _choice(service) for service in plan.services} for number, plan in plans.items()
+    }
 
 
 def saved_at(file: Path) -> datetime:
-    """The time of a recorded snapshot or plan, by its name."""
-    stem = file.name.removesuffix(PLAN_SUFFIX).removesuffix(SNAPSHOT_SUFFIX)
-    return datetime.strptime(stem, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    """The time of a recorded snapshot, by its name."""
+    return datetime.strptime(file.name.removesuffix(SNAPSHOT_SUFFIX), "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
 
 
 def _choice(service: ServicePlan) -> Choice:
@@ -144,44 +148,59 @@ def _choice(service: ServicePlan) -> Choice:
     return Choice(None, 0, load)
 
 
-def compare(live: Ticks, twin: Ticks) -> Agreement:
-    """Compare two runs; a tick that one of them lacks is a difference."""
+def compare(live: Ticks, twin: Ticks, swapped: Callable[[int], Mapping[str, Choice]]) -> Agreement:
+    """Compare two runs; a tick that one of them lacks is a difference.
+
+    Args:
+        live: The live run.
+        twin: Its simulation.
+        swapped: What the live run would have asked for at a tick with the load that the simulation saw.
+    """
     numbers = sorted(live.keys() | twin.keys())
     services = sorted({key for ticks in (live, twin) for tick in ticks.values() for key in tick})
-    differences = [
-        Difference(number, key, one, two, _cause(live, twin, number, key))
-        for number in numbers
-        for key in services
-        if (one := live.get(number, {}).get(key)) is None
-        or (two := twin.get(number, {}).get(key)) is None
-        or one.asked != two.asked
-    ]
-    unequal = {each.tick for each in differences}
+    differences: dict[tuple[int, str], Difference] = {}
+    for number in numbers:
+        for key in services:
+            one, two = live.get(number, {}).get(key), twin.get(number, {}).get(key)
+            if one is not None and two is not None and one.asked == two.asked:
+                continue
+            if one is None or two is None:
+                cause = Cause.MISSING
+            elif swapped(number)[key].asked == two.asked:
+                cause = Cause.LOAD
+            elif _shifted(live, twin, number, key):
+                cause = Cause.PHASE
+            else:
+                cause = Cause.FOLLOWS if (number - 1, key) in differences else Cause.OTHER
+            differences[number, key] = Difference(number, key, one, two, cause)
+    unequal = {number for number, _ in differences}
     return Agreement(
         len(numbers),
         len(numbers) - len(unequal),
-        {key: len(numbers) - sum(each.service == key for each in differences) for key in services},
-        tuple(differences),
+        {key: len(numbers) - sum(each == key for _, each in differences) for key in services},
+        tuple(differences.values()),
     )
 
 
-def _cause(live: Ticks, twin: Ticks, number: int, key: str) -> Cause:
-    one, two = live.get(number, {}).get(key), twin.get(number, {}).get(key)
-    if one is None or two is None:
-        return Cause.MISSING
-    neighbours = [ticks.get(number + step, {}).get(key) for ticks in (live, twin) for step in (-1, 1)]
-    before, after, twin_before, twin_after = (each.asked if each is not None else None for each in neighbours)
-    if one.asked in (twin_before, twin_after) and two.asked in (before, after):
-        return Cause.PHASE
-    if not _near(one.load, two.load):
-        return Cause.LOAD
-    return Cause.STEP if one.target == two.target else Cause.OTHER
+def _shifted(live: Ticks, twin: Ticks, number: int, key: str) -> bool:
+    """Whether each run asked for this a tick before or after the other."""
+
+    def near(ticks: Ticks) -> list[tuple[str | None, int]]:
+        found = (ticks.get(number + step, {}).get(key) for step in (-1, 1))
+        return [each.asked for each in found if each is not None]
+
+    return live[number][key].asked in near(twin) and twin[number][key].asked in near(live)
 
 
-def _near(one: tuple[float, float, float] | None, two: tuple[float, float, float] | None) -> bool:
-    if one is None or two is None:
-        return one is two
-    return all(abs(a - b) <= NEAR * max(a, b) for a, b in zip(one, two, strict=True))
+def with_load_of(live: Snapshot, twin: Snapshot) -> dict[str, Choice]:
+    """What would be asked for from one snapshot with the load of another."""
+    loads = {service.key: service.load for service in twin.services}
+    services = tuple(
+        # Times are those of the snapshot.
+        replace(each, load=replace(loads.get(each.key, each.load), doubted_since=each.load.doubted_since))
+        for each in live.services
+    )
+    return {each.key: _choice(each) for each in decide(replace(live, services=services)).services}
 
 
 def document(agreement: Agreement) -> dict[str, Any]:

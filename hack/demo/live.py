@@ -13,6 +13,7 @@ from rich.console import Console
 
 from demo import agreement, scenario, summary
 from demo.world import World
+from inferscale_operator.snapshot import load_snapshot
 from inferscale_operator.twin.cluster import START
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import parse_policy, simulate
@@ -82,9 +83,16 @@ def sum_up(console: Console, say: Callable[[str], None], run: Chosen, world: Wor
     console.print()
     say("simulating the same scenario with the same seed")
     simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
-    live = agreement.read_ticks(run.live, datetime.fromtimestamp(begin, UTC), tick_s, duration_s)
-    twin = agreement.read_ticks(run.twin, START, tick_s, duration_s)
-    found = agreement.compare(live, twin)
+    files = [
+        agreement.tick_files(folder, start, tick_s, duration_s)
+        for folder, start in ((run.live, datetime.fromtimestamp(begin, UTC)), (run.twin, START))
+    ]
+    live, twin = (agreement.read_ticks(each) for each in files)
+
+    def swapped(number: int) -> dict[str, agreement.Choice]:
+        return agreement.with_load_of(*(load_snapshot(each[number].read_bytes()) for each in files))
+
+    found = agreement.compare(live, twin, swapped)
     (run.folder / "agreement.json").write_text(json.dumps(agreement.document(found), indent=1) + "\n")
     say(f"the decisions of both, and agreement.json, are in {run.folder}")
     console.print()
