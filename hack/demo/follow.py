@@ -51,6 +51,9 @@ def follow(
             while left and left[0]["at"] <= now:
                 console.print(Text(f"{clock(now)}  » {left.pop(0)['say']}", style="bold yellow"))
             for event in watcher.events():
+                # Until the load begins there is nothing to see; times of events are whole seconds.
+                if event.at.timestamp() < world.started_at - 1:
+                    continue
                 seen.append(event)
                 console.print(_line(event, world), soft_wrap=not console.is_terminal)
             allocations = watcher.allocations()
@@ -69,7 +72,7 @@ def follow(
 
 def _line(event: watch.Seen, world: World) -> Text:
     line = Text(f"{clock(event.at.timestamp() - world.started_at)}  ")
-    line.append(f"{event.service:<7}", style="bold")
+    line.append(f"{event.service:<11}", style="bold")
     line.append(f" {event.reason:<18} ", style=STYLES.get(event.reason, "yellow"))
     line.append(event.message)
     return line

@@ -45,12 +45,12 @@ class Chosen:
 
 
 def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen | None:
-    """Read the scenario of a run, if one is asked for, and make room for its records.
+    """Read the scenario of a run, if one is asked for.
 
     Args:
         path: File of the scenario.
         seed: Instead of the scenario's.
-        folder: For `live` and `twin`, which are emptied; None: below build/demo.
+        folder: For what both runs decided; None: below build/demo.
 
     Raises:
         UsageError: the scenario is wrong, or cannot be shown live.
@@ -60,10 +60,7 @@ def chosen(path: Path | None, seed: int | None, folder: Path | None) -> Chosen |
     setting = read_scenario(path)
     scenario.check(setting)
     folder = (folder if folder is not None else Path("build", "demo", path.stem)).resolve()
-    result = Chosen(setting, setting.scenario.seed if seed is None else seed, folder)
-    for each in (result.live, result.twin):
-        shutil.rmtree(each, ignore_errors=True)
-    return result
+    return Chosen(setting, setting.scenario.seed if seed is None else seed, folder)
 
 
 def sum_up(console: Console, say: Callable[[str], None], run: Chosen, world: World) -> int:
@@ -82,6 +79,7 @@ def sum_up(console: Console, say: Callable[[str], None], run: Chosen, world: Wor
     console.print(summary.attainment_table(measured.attainment(scenario.objectives(run.setting))))
     console.print()
     say("simulating the same scenario with the same seed")
+    shutil.rmtree(run.twin, ignore_errors=True)
     simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
     files = [
         agreement.tick_files(folder, start, tick_s, duration_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from demo.agreement import saved_at
 from inferscale_operator.recorder import SNAPSHOT_SUFFIX
 from inferscale_operator.twin.resources import Setting
 from installation import LABEL, install
-from localcluster import process
+from localcluster import paths, process
 from localcluster.cluster import Cluster
 from localcluster.errors import ClusterError
 from localcluster.prometheus import start_prometheus
@@ -37,6 +38,8 @@ SCRAPE_INTERVAL_S = 1.0
 EMULATED = "inferscale.dev/emulated=true"
 SERVICES = 4
 KEEP_RECORDS = 100_000
+START_S = 90.0
+"""Within which all pods are to be ready, besides their start-up."""
 FLEET_START_S = 10.0
 """An interpreter starts and draws the requests in less, on a machine that is busy too."""
 
@@ -115,11 +118,15 @@ def build_scenario(
         say: Is told what is going on.
         setting: The scenario, one that `scenario.check` accepts.
         seed: Of the requests.
-        record: Folder for the operator's snapshots and plans.
+        record: Folder for the operator's snapshots and plans, which is emptied.
 
     Raises:
         ClusterError: Something does not start; with the end of its log.
     """
+    if process.is_supervised(paths.cluster_dir(name)):
+        raise ClusterError(
+            f"cluster {name} runs already: `hack/cluster down --name {name}`, or give another --name"
+        )
     with TemporaryDirectory() as folder:
         node_file = Path(folder) / "nodes.json"
         node_file.write_text(json.dumps(scenario.nodes(setting)))
@@ -135,9 +142,11 @@ def build_scenario(
     say(f"applying what {setting.path.name} names, and Deployments of {len(setting.services)} services")
     objects = yaml.safe_dump_all(scenario.objects(setting))
     cluster.kubectl("apply", "--server-side", "--filename=-", input=objects)
+    start_s = START_S + setting.scenario.start_up.seconds
     cluster.kubectl(
         *("wait", "deployment", "--all", "--all-namespaces", "--for=condition=Available"),
-        f"--timeout={90 + setting.scenario.start_up.seconds:g}s",
+        f"--timeout={start_s:g}s",
+        timeout_s=start_s + 30,
     )
     say("starting Prometheus and the operator")
     fleet_port, operator_port = process.free_ports(2)
@@ -148,7 +157,9 @@ def build_scenario(
         targets=[operator_address],
         scrape_interval_s=setting.scenario.scrape_interval,
     )
-    _start_operator(cluster, kubeconfig, url, operator_address, record)
+    shutil.rmtree(record, ignore_errors=True)
+    keep = f"--record-keep={KEEP_RECORDS}"
+    _start_operator(cluster, kubeconfig, url, operator_address, record, keep)
     begin = _next_tick(cluster, record, setting.policy.tick_seconds)
     _ready_since(cluster, begin)
     say(f"the model servers and their load begin with the operator's tick in {begin - time.time():.1f} s")
@@ -162,12 +173,14 @@ def build_scenario(
     return World(cluster, url, kubeconfig, operator_address, begin)
 
 
-def _start_operator(cluster: Cluster, kubeconfig: Path, url: str, address: str, record: Path) -> None:
+def _start_operator(
+    cluster: Cluster, kubeconfig: Path, url: str, address: str, record: Path, *options: str
+) -> None:
     cluster.start(
         "operator",
         sys.executable,
         *("-m", "inferscale_operator", f"--kubeconfig={kubeconfig}", f"--prometheus-url={url}"),
-        *(f"--listen={address}", f"--record={record}", f"--record-keep={KEEP_RECORDS}"),
+        *(f"--listen={address}", f"--record={record}", *options),
     )
 
 

@@ -27,7 +27,6 @@ from demo.summary import Objective
 from fleet.load import LoadError
 from fleet.scenario import read_scenario_loads, scenario_loads
 from inferscale_operator.errors import UsageError
-from inferscale_operator.recorder import Recorder
 from inferscale_operator.snapshot import load_snapshot
 from inferscale_operator.twin.cluster import START
 from inferscale_operator.twin.resources import read_scenario
@@ -285,14 +284,11 @@ def test_changes_of_load_are_told_in_their_order(tmp_path: Path) -> None:
     ]
 
 
-def test_records_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
+def test_a_run_takes_the_seed_of_its_scenario_unless_another_is_given(tmp_path: Path) -> None:
     path = write(tmp_path, document())
-    old = tmp_path / "records" / "live"
-    Recorder(old, None).prepare()
-    (old / "old.plan.json").write_text("{}")
-    found = chosen(path, None, tmp_path / "records")
-    assert found is not None
-    assert (found.seed, found.live.exists()) == (3, False)
+    found = [chosen(path, seed, None) for seed in (None, 7)]
+    assert [each.seed for each in found if each is not None] == [3, 7]
+    assert chosen(None, None, None) is None
 
 
 def test_an_agreement_is_written_in_the_types_of_json() -> None:
