@@ -24,6 +24,7 @@ from demo.agreement import (
 from demo.agreement import document as agreement_document
 from demo.live import chosen
 from demo.summary import Objective
+from fleet.__main__ import main as fleet
 from fleet.load import LoadError
 from fleet.scenario import read_scenario_loads, scenario_loads
 from inferscale_operator.errors import UsageError
@@ -303,3 +304,11 @@ def test_an_agreement_is_written_in_the_types_of_json() -> None:
             "cause": "a tick earlier or later",
         }
     ]
+
+
+def test_the_fleet_says_what_is_wrong_with_a_scenario(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--kubeconfig", str(tmp_path / "none"), "--scenario", str(write(tmp_path, "{}"))]
+    assert fleet(arguments) == 2
+    assert "scenario.yaml: duration is missing" in capsys.readouterr().err
