@@ -92,6 +92,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.scenario is None and (arguments.seed is not None or arguments.record is not None):
         parser.error("--seed and --record go with --scenario")
+    if arguments.seed is not None and arguments.seed < 0:
+        parser.error(f"--seed {arguments.seed}: must be 0 or more")
     if arguments.scenario is not None and arguments.seconds is not None:
         parser.error("--seconds does not go with --scenario, which has a duration")
     return arguments
