@@ -14,7 +14,6 @@ from rich.console import Console
 from demo import agreement, scenario, summary
 from demo.world import World
 from inferscale_operator.snapshot import load_snapshot
-from inferscale_operator.twin.cluster import START
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import parse_policy, simulate
 
@@ -83,7 +82,7 @@ def sum_up(console: Console, say: Callable[[str], None], run: Chosen, world: Wor
     simulate(run.setting, parse_policy("inferscale"), seed=run.seed, record=run.twin)
     files = [
         agreement.tick_files(folder, start, tick_s, duration_s)
-        for folder, start in ((run.live, datetime.fromtimestamp(begin, UTC)), (run.twin, START))
+        for folder, start in ((run.live, datetime.fromtimestamp(begin, UTC)), (run.twin, run.setting.start))
     ]
     live, twin = (agreement.read_ticks(each) for each in files)
 

@@ -29,8 +29,7 @@ from fleet.load import LoadError
 from fleet.scenario import read_scenario_loads, scenario_loads
 from inferscale_operator.errors import UsageError
 from inferscale_operator.snapshot import load_snapshot
-from inferscale_operator.twin.cluster import START
-from inferscale_operator.twin.resources import read_scenario
+from inferscale_operator.twin.resources import START, read_scenario
 from inferscale_operator.twin.simulation import parse_policy, simulate
 from inferscale_operator.twin.traffic import Traffic
 from twin_builders import document, service, setting, write
