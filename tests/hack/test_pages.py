@@ -63,7 +63,7 @@ def test_a_page_is_written_anew_and_nothing_else_of_it(project: Path) -> None:
     renew([page])
     written = page.read_text()
     assert "stale" not in written
-    assert "nowhere/model-data.json: is missing" in written
+    assert "nowhere: is no folder" in written
     assert written.startswith("# A page\n\n```console\n$ inferscale plan nowhere\n")
     assert written.endswith("\n```\n\n```console\n$ ls\n```\n")
     assert all(agrees(example.shown, run(example.command)) for example in examples([page]))

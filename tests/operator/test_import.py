@@ -276,7 +276,7 @@ def test_a_folder_gets_a_file_for_each_kind_and_nothing_is_overwritten(
         ((str(EXAMPLE), "--resource", "H100"), "--resource H100: must be TYPE=NAME"),
         ((str(EXAMPLE), "--node-selector", "H100=x"), "--node-selector H100=x: must be TYPE=KEY=VALUE"),
         ((str(EXAMPLE), "--resource", "V100=a/b"), "there is no accelerator of type V100: use one of A100"),
-        (("/nowhere",), "accelerator-data.json: is missing"),
+        (("/nowhere",), "/nowhere: is no folder: give the folder"),
     ],
 )
 def test_arguments_that_make_no_sense_are_told(
