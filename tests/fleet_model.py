@@ -28,8 +28,8 @@ class ModelFleet:
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What differs from `builders.world`."""
     deployments: dict[str, ModelDeployment] = field(default_factory=dict)
-    placed: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Pods that have a node, by Deployment and revision."""
+    placed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Pods that have a node, by Deployment and ReplicaSet."""
     time: float = 0.0
     plan: Plan | None = None
     reasons: list[tuple[str, str]] = field(default_factory=list)
@@ -94,13 +94,13 @@ class ModelFleet:
 
     def _running(self, name: str, template: Mapping[str, Any]) -> int:
         sets = [s for s in self.deployments[name].sets if s.template == template]
-        return sum(self.placed[name, s.revision] for s in sets)
+        return sum(self.placed[name, s.name] for s in sets)
 
     def _place(self) -> None:
         """The scheduler: who has a node keeps it."""
         self.placed = Counter(
             {
-                (name, each.revision): min(self.placed[name, each.revision], len(each.pods))
+                (name, each.name): min(self.placed[name, each.name], len(each.pods))
                 for name, model in self.deployments.items()
                 for each in model.sets
             }
@@ -108,12 +108,12 @@ class ModelFleet:
         for name, model in self.deployments.items():
             for each in model.sets:
                 kind = each.template["nodeSelector"]["gpu"]
-                waiting = len(each.pods) - self.placed[name, each.revision]
-                self.placed[name, each.revision] += min(waiting, self.units.get(kind, 0) - self._used(kind))
+                waiting = len(each.pods) - self.placed[name, each.name]
+                self.placed[name, each.name] += min(waiting, self.units.get(kind, 0) - self._used(kind))
 
     def _used(self, kind: str) -> int:
         return sum(
-            self.placed[name, each.revision]
+            self.placed[name, each.name]
             for name, model in self.deployments.items()
             for each in model.sets
             if each.template["nodeSelector"]["gpu"] == kind
@@ -123,13 +123,13 @@ class ModelFleet:
         pods = []
         for name, model in self.deployments.items():
             for each in model.sets:
-                kind, placed = each.template["nodeSelector"]["gpu"], self.placed[name, each.revision]
+                kind, placed = each.template["nodeSelector"]["gpu"], self.placed[name, each.name]
                 for i in range(len(each.pods)):
                     on = kind.lower() if i < placed else None
                     requests = {NVIDIA: 1}
                     pods.append(
                         PodState(
-                            NAMESPACE, f"{name}-{each.revision}-{i}", name, on, requests, bool(on), False
+                            NAMESPACE, f"{name}-{each.name}-{i}", name, on, requests, bool(on), False
                         )
                     )
         return pods

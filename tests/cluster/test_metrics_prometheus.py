@@ -93,12 +93,25 @@ def server(
     return lines(curves, f'model_name="m",engine="0",namespace="n",pod="{pod}"{label}', times)
 
 
-def sglang(pod: str, *, finished: Curve, running: Curve, waiting: Curve, entered: Curve | None = None) -> str:
-    """What one SGLang with two ranks of tensor parallelism has exported; its probes are requests as well."""
+TENSOR = tuple(f'tp_rank="{rank}",pp_rank="0",' for rank in (0, 1))
+EXPERT = tuple(f'tp_rank="{rank}",pp_rank="0",moe_ep_rank="{rank}",' for rank in (0, 1))
+DATA = tuple(f'tp_rank="{rank}",pp_rank="0",dp_rank="{rank // 2}",' for rank in range(4))
+
+
+def sglang(
+    pod: str,
+    *,
+    finished: Curve,
+    running: Curve,
+    waiting: Curve,
+    entered: Curve | None = None,
+    ranks: tuple[str, ...] = TENSOR,
+) -> str:
+    """What one SGLang with several ranks has exported; its probes are requests as well."""
     at_rank = {
-        f'sglang:{name}{{tp_rank="{rank}",pp_rank="0",': gauge
+        f"sglang:{name}{{{rank}": gauge
         for name, gauge in (("num_running_reqs", running), ("num_queue_reqs", waiting))
-        for rank in (0, 1)
+        for rank in ranks
     }
     curves = at_rank | {
         "sglang:num_requests_total": finished,
@@ -182,6 +195,10 @@ EXPORTED = (
         "sglang", finished=growing(1), entered=growing(3), running=still(8), waiting=growing(2, since=-300)
     ),
     sglang("sglang-quiet", finished=growing(1), running=still(8), waiting=growing(2, since=-300)),
+    sglang(
+        "sglang-experts", finished=growing(1), running=still(8), waiting=growing(2, since=-300), ranks=EXPERT
+    ),
+    sglang("sglang-data", finished=growing(1), running=still(8), waiting=growing(1, since=-300), ranks=DATA),
     tgi("tgi", finished=growing(1), entered=growing(3), waiting=growing(2, since=-300)),
     lines(
         {
@@ -414,8 +431,14 @@ def test_arrivals_at_sglang_are_counted_as_they_come_and_probes_are_none(prometh
     assert (load.itl, load.ttft) == (pytest.approx(20), pytest.approx(300))
 
 
-def test_without_a_counter_of_entry_the_ranks_of_sglang_are_counted_once(prometheus):
-    assert load_of(prometheus, "sglang-quiet", preset="sglang").arrival_rate == pytest.approx(180)
+@pytest.mark.parametrize("pod", ["sglang-quiet", "sglang-experts"])
+def test_without_a_counter_of_entry_the_ranks_of_sglang_are_counted_once(prometheus, pod):
+    assert load_of(prometheus, pod, preset="sglang").arrival_rate == pytest.approx(180)
+
+
+def test_ranks_of_data_parallelism_have_queues_of_their_own_and_are_added(prometheus):
+    # Each of the two queues grows by one a second; the ranks of tensor parallelism within them count once.
+    assert load_of(prometheus, "sglang-data", preset="sglang").arrival_rate == pytest.approx(180)
 
 
 def test_arrivals_at_tgi_are_counted_as_they_come(prometheus):

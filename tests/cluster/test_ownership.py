@@ -23,6 +23,7 @@ from loop_world import DEPLOYMENTS, IFS, World, running
 EACH = rate_per_replica("l40s")
 LOW, HIGH = 0.5 * EACH, 1.5 * EACH
 LOAD = {"fought": HIGH, "asked": LOW, "released": HIGH}
+MOST = LOAD | {"asked": HIGH}
 REPLICAS = {"fought": 1, "asked": 3, "released": 1}
 MODES = {"fought": "Apply", "asked": "Approve", "released": "Apply"}
 GITOPS = "gitops-controller"
@@ -31,7 +32,7 @@ GITOPS = "gitops-controller"
 @pytest.fixture(scope="module")
 def world(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ownership = {"revertWindowSeconds": 3600, "backOffSeconds": 3600}
-    with running(cluster, namespace, tmp_path_factory.mktemp("own"), LOAD, ownership=ownership) as made:
+    with running(cluster, namespace, tmp_path_factory.mktemp("own"), MOST, ownership=ownership) as made:
         made.apply(*(made.objects.deployment(name, "l40s", count) for name, count in REPLICAS.items()))
         for name, mode in MODES.items():
             made.apply(made.objects.service(name, mode=mode, keepAccelerator=True))
@@ -178,6 +179,16 @@ def test_a_deployment_that_is_released_stays_as_it_is(world: World, approved: di
     world.eventually(lambda: world.status("released") == {}, "its allocation to be gone")
     world.after_ticks(3)
     assert (world.get(DEPLOYMENTS, "released") or {})["spec"] == before
+
+
+def test_more_replicas_wait_for_nobodys_approval(world: World, approved: dict[str, Any]) -> None:
+    assert approved
+    world.demands["asked"].set(HIGH)
+    world.eventually(lambda: world.replicas("asked") == 2, "the service to be scaled up")
+    assert world.status("asked")["approvedPlan"] == approved["plan"]["digest"]
+    world.demands["asked"].set(LOW)
+    world.eventually(lambda: world.status("asked").get("pendingPlan"), "fewer replicas to wait again")
+    assert world.replicas("asked") == 2
 
 
 def test_a_cordoned_and_a_tainted_node_do_not_count_and_are_named(

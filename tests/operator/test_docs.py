@@ -231,3 +231,14 @@ def test_every_relative_link_resolves(page: Path) -> None:
 def test_every_decision_is_in_their_list() -> None:
     listed = set(links(DOCS / "decisions" / "README.md"))
     assert listed == {page.name for page in DOCS.glob("decisions/0*.md")}
+
+
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    named = {
+        (page.name, test)
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for test in re.findall(r"tests/[a-z_/]*test_[a-z_0-9]+\.py", page.read_text())
+    }
+    assert ("reliability.md", "tests/cluster/test_faults.py") in named
+    assert {(page, test) for page, test in named if not (ROOT / test).is_file()} == set()

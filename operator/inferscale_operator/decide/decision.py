@@ -18,6 +18,7 @@ from inferscale_operator.decide.catalog import Catalog, Subject, applies, catalo
 from inferscale_operator.decide.findings import Figures, Outlook
 from inferscale_operator.decide.formulate import Decided, decide_targets
 from inferscale_operator.decide.gates import gated
+from inferscale_operator.decide.growth import growing
 from inferscale_operator.decide.intents import intended
 from inferscale_operator.decide.inventory import Toleration
 from inferscale_operator.decide.ownership import refusal, template_refusal
@@ -26,7 +27,7 @@ from inferscale_operator.decide.report import orphan_plan
 from inferscale_operator.decide.savings import savings
 from inferscale_operator.decide.service import service_plan
 from inferscale_operator.decide.statuses import Basis, cluster_statuses
-from inferscale_operator.decide.step import Budget, Grant, Intent, grants
+from inferscale_operator.decide.step import Budget, Grant, Intent, grants, unclaimed
 from inferscale_operator.plan import OrphanPlan, Plan
 from inferscale_operator.snapshot import Snapshot
 from inferscale_solver import Allocation, Assignment, Result, evaluate_all
@@ -47,6 +48,10 @@ def decide(snapshot: Snapshot) -> Plan:
         tolerations,
         all_pods=snapshot.all_pods,
     )
+    if any(subject.moving for subject in subjects.values()):
+        room = unclaimed(accelerators, sorted(subjects.values(), key=lambda s: (s.priority, s.key)))
+        subjects = growing(subjects, entries, room, snapshot)
+        examined |= subjects
     outlooks, result = _outlooks(snapshot, entries, subjects, accelerators)
     services = tuple(
         service_plan(state, examined[state.key], outlooks.get(state.key), snapshot)

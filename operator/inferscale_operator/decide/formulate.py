@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import inferscale_queueing as queueing
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
@@ -118,6 +118,22 @@ def needed_replicas(decision: Decision, accelerator: str, rate: float, least: in
 def rates_per_replica(decision: Decision) -> dict[str, float]:
     """The rate that a replica serves within its objectives by profile, requests/min, where it is known."""
     return {c.profile: c.allocation.rate_per_replica for c in decision.candidates if c.allocation is not None}
+
+
+def rates_of(subject: Subject, load: Load, entries: Catalog, snapshot: Snapshot) -> dict[str, float]:
+    """The same of a service that is not decided, for every profile that its model has data for."""
+    service = replace(
+        _service(subject, load, snapshot),
+        performance=tuple(_performance(p) for _, p in sorted(subject.performances.items())),
+        min_replicas=0,
+        max_replicas=None,
+        keep_accelerator=False,
+        excluded={},
+    )
+    profiles = tuple(_profile(name, entries.accelerators[name]) for name in sorted(subject.performances))
+    settings = Settings(tail_rule=snapshot.policy.tail_rule)
+    problem = Problem(services=(service,), profiles=profiles, settings=settings)
+    return rates_per_replica(solve(problem).decisions[subject.key])
 
 
 def least_replicas(subject: Subject, rate: float) -> int:

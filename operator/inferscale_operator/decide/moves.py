@@ -101,7 +101,8 @@ def recreates(strategy: Mapping[str, Any]) -> bool:
     return strategy.get("type") == "Recreate"
 
 
-def _shrinks(move: MoveStatus) -> bool:
+def shrinks(move: MoveStatus) -> bool:
+    """Whether it is a move to fewer replicas."""
     return move.to.replicas < move.source.replicas
 
 
@@ -129,7 +130,7 @@ def _bring_up(
     # A Deployment that is recreated has its new ReplicaSet only when the old pods have gone.
     there = not template and rollout.settled and deployment.revision != move.prior_revision
     if there and rollout.new_ready >= move.to.replicas:
-        if _shrinks(move) and not recreates(move.prior_strategy):
+        if shrinks(move) and not recreates(move.prior_strategy):
             return _hand_over(_at(move, MoveStep.HAND_OVER, now), deployment, now, _ready_event(move))
         if rollout.old == 0:
             return _trim(_at(move, MoveStep.TRIM, now), deployment, now, _ready_event(move))
@@ -150,12 +151,14 @@ def _bring_up(
         )
     if recreates(move.prior_strategy):
         state = {"replicas": move.to.replicas, "strategy": move.prior_strategy, "paused": False}
-    elif _shrinks(move):
+    elif shrinks(move):
         # Paused as soon as the new ones exist, or the rollout goes on to replace every old replica.
-        enough = there and rollout.new >= move.to.replicas
+        enough = there and (deployment.paused or rollout.new >= move.to.replicas)
+        # Another surge would be shared out between old and new as well.
+        kept = dict(deployment.strategy) if enough and deployment.paused else None
         state = {
             "replicas": move.source.replicas,
-            "strategy": _rolling(surge=move.to.replicas, unavailable=0),
+            "strategy": kept or _rolling(surge=move.to.replicas, unavailable=0),
             "paused": enough,
         }
     else:

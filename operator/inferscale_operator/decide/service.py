@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inferscale_operator.api.inference_allocation import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.api.inference_service import Mode
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.findings import Outlook
 from inferscale_operator.decide.formulate import least_held
+from inferscale_operator.decide.growth import growth_event
 from inferscale_operator.decide.ownership import refusal
 from inferscale_operator.decide.records import with_records
 from inferscale_operator.decide.report import (
@@ -46,7 +49,10 @@ def _decided(
             else unguided_plan(state, move, found, snapshot)
         )
     if move is not None:
-        return moving_plan(found, _advance_move(found, move, snapshot), snapshot)
+        grown = found.state.allocation.move if found.state.allocation is not None else None
+        advanced = _advance_move(found, grown or move, snapshot)
+        news = growth_event(move, grown)
+        return moving_plan(found, replace(advanced, events=(*news, *advanced.events)), snapshot)
     if found.spec.mode is Mode.PAUSED:
         return paused_plan(found, snapshot)
     if outlook is None:

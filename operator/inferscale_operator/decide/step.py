@@ -150,10 +150,7 @@ class _Granting:
         return granted
 
     def _room(self) -> Room:
-        room = Room(self._stocks)
-        for subject in self._holders:
-            _reserve_coming(subject, self._stocks, room)
-        return room
+        return unclaimed(self._stocks, self._holders)
 
     def _grant(self, intent: Intent, room: Room, moving: list[str]) -> Grant:
         subject, wanted = intent.subject, intent.stabilized
@@ -257,6 +254,14 @@ def _giving_up(intent: Intent, leg: Leg) -> Grant:
         f" them with {leg.to.replicas} on {here.accelerator}, enough for its objectives"
     )
     return Grant(here.accelerator, leg.to.replicas, here.max_batch, short=short)
+
+
+def unclaimed(stocks: Mapping[str, Stock], holders: Sequence[Subject]) -> Room:
+    """What nobody holds or has asked for; of the holders those come first that come first in the sequence."""
+    room = Room(stocks)
+    for subject in holders:
+        _reserve_coming(subject, stocks, room)
+    return room
 
 
 def _reserve_coming(subject: Subject, stocks: Mapping[str, Stock], room: Room) -> None:

@@ -29,8 +29,9 @@ VLLM = MetricPreset(name="vllm", **_VLLM)
 
 SGLANG = MetricPreset(
     name="sglang",
-    # Ranks of tensor and pipeline parallelism tell of the same requests, those of data parallelism do not.
-    rank_labels=("tp_rank", "pp_rank"),
+    # Ranks of tensor, pipeline and expert parallelism tell of the same requests. A rank of data parallelism
+    # has a scheduler and a queue of its own.
+    rank_labels=("tp_rank", "pp_rank", "moe_ep_rank"),
     running=("sglang:num_running_reqs",),
     waiting=("sglang:num_queue_reqs",),
     completions=("sglang:num_requests_total",),
