@@ -128,8 +128,6 @@ class ModelFleet:
                     on = kind.lower() if i < placed else None
                     requests = {NVIDIA: 1}
                     pods.append(
-                        PodState(
-                            NAMESPACE, f"{name}-{each.name}-{i}", name, on, requests, bool(on), False
-                        )
+                        PodState(NAMESPACE, f"{name}-{each.name}-{i}", name, on, requests, bool(on), False)
                     )
         return pods
