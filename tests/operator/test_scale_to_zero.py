@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from builders import IDLE, NOW, UNKNOWN, behavior, condition, later, load, of, service, world
+from builders import (
+    IDLE,
+    NOW,
+    UNKNOWN,
+    behavior,
+    condition,
+    later,
+    load,
+    of,
+    service,
+    world,
+)
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.decide import decide
 from inferscale_operator.snapshot import LoadState, ObservedLoad, Snapshot
@@ -102,6 +113,20 @@ def test_a_service_wakes_to_what_its_load_needs_where_that_is_known() -> None:
     assert ticks[0].plan.allocation.reason == "Woken"
     # Waiting requests alone, before any rate is seen, are worth one.
     assert [t.asked for t in run(one(0), queued(1, LoadState.OBSERVED, 0.0))] == [1]
+
+
+def test_a_service_that_was_never_asked_before_is_woken() -> None:
+    first = replace(queued(3, LoadState.OBSERVED, 22.5), input_tokens=None, output_tokens=None)
+    ticks = run(one(0), IDLE, IDLE, first, first)
+    assert [t.asked for t in ticks] == [0, 0, 1, 1]
+    # What nobody has measured is not taken for the length of a request.
+    assert ticks[1].plan.allocation.load.output_tokens is None
+
+
+def test_a_service_that_nothing_can_be_planned_for_is_woken_all_the_same() -> None:
+    # A request of one token takes no time by a model without prefill.
+    ticks = run(one(0), replace(queued(3, LoadState.OBSERVED, 230.0), output_tokens=1.0))
+    assert [t.asked for t in ticks] == [1]
 
 
 def test_nothing_is_woken_without_requests_or_against_its_owner() -> None:

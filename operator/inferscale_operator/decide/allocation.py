@@ -13,7 +13,7 @@ from inferscale_operator.api.inference_allocation import (
 )
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Subject
-from inferscale_operator.decide.formulate import known_load
+from inferscale_operator.decide.formulate import known_lengths, known_load
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
 from inferscale_solver import Allocation, Decision
 
@@ -80,11 +80,13 @@ def load_status(subject: Subject, snapshot: Snapshot) -> LoadStatus:
         asked = subject.state.load.state is not LoadState.NOT_ASKED
         now = {"state": state, "queued": queued, "doubted_since": subject.state.load.doubted_since}
         return before.model_copy(update=now) if asked else before
+    # Without a request there may be none that was ever measured: what nobody knows is not put on record.
+    inputs, outputs = known_lengths(subject)
     return LoadStatus(
         state=state,
         arrival_rate=_rounded(load.arrival_rate),
-        input_tokens=_rounded(load.input_tokens),
-        output_tokens=_rounded(load.output_tokens),
+        input_tokens=_rounded(inputs),
+        output_tokens=None if outputs is None else _rounded(max(outputs, 1.0)),
         queued=queued,
         observed_at=snapshot.time,
     )

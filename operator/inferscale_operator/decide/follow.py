@@ -63,13 +63,14 @@ def follow(
     past = Past(standing(before.scale_events if before is not None else (), holding), rates, now)
     most = most_replicas(holding.replicas, holding.accelerator, limits, past)
     here = Stabilized(holding.accelerator, holding.replicas, holding.max_batch)
-    if decision.allocation is None:
+    if holding.replicas == 0 and subject.called:
+        # Somebody waits already. Where it can be served where it was, that is quicker than a move; and one
+        # replica is more than nothing where it cannot be served within its objectives.
+        at_once = replace(target if needed is None else here, replicas=max(needed or target.replicas, 1))
+        allowed = limited(replace(at_once, rising=True), holding, limits, past, needed)
+    elif decision.allocation is None:
         # It keeps what it has; a higher priority that needs it goes by the target.
         allowed = here
-    elif holding.replicas == 0 and subject.called:
-        # Somebody waits already. Where it can be served where it was, that is quicker than a move.
-        at_once = target if needed is None else replace(here, replicas=max(needed, 1))
-        allowed = limited(replace(at_once, rising=True), holding, limits, past, needed)
     else:
         allowed = stabilize(
             history, holding, subject.behaviour.windows, rates.get(target.accelerator, 0.0), needed

@@ -58,19 +58,23 @@ def known_load(subject: Subject) -> Load | None:
     figures = (load.arrival_rate, load.input_tokens, load.output_tokens)
     if not all(0 <= figure <= MOST for figure in figures if figure is not None):
         return None
-    before = subject.state.allocation.load if subject.state.allocation is not None else None
-    lengths = []
-    for now, then in (
-        (load.input_tokens, before.input_tokens if before else None),
-        (load.output_tokens, before.output_tokens if before else None),
-    ):
-        lengths.append(now if now is not None else then)
-    inputs, outputs = lengths
+    inputs, outputs = known_lengths(subject)
     if load.arrival_rate == 0:
         return Load(arrival_rate=0.0, input_tokens=inputs or 0.0, output_tokens=max(outputs or 1.0, 1.0))
     if inputs is None or outputs is None:
         return None
     return Load(arrival_rate=load.arrival_rate, input_tokens=inputs, output_tokens=max(outputs, 1.0))
+
+
+def known_lengths(subject: Subject) -> tuple[float | None, float | None]:
+    """Mean input and output tokens: those of now, else those last known; None: never known."""
+    load = subject.state.load
+    before = subject.state.allocation.load if subject.state.allocation is not None else None
+    inputs, outputs = (before.input_tokens, before.output_tokens) if before is not None else (None, None)
+    return (
+        load.input_tokens if load.input_tokens is not None else inputs,
+        load.output_tokens if load.output_tokens is not None else outputs,
+    )
 
 
 def decide_targets(

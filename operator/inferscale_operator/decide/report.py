@@ -41,7 +41,12 @@ from inferscale_operator.decide.findings import (
     paused_findings,
     refused_findings,
 )
-from inferscale_operator.decide.formulate import known_load, least_held, rates_per_replica, served
+from inferscale_operator.decide.formulate import (
+    known_load,
+    least_held,
+    rates_per_replica,
+    served,
+)
 from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.plan import (
     DeploymentPatch,
