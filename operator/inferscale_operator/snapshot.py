@@ -108,6 +108,8 @@ class ObservedLoad:
     """Mean time to first token, ms."""
     queued: float | None = None
     """Requests that wait in front of the service, at its gateway."""
+    in_flight: float | None = None
+    """Requests that run and wait at its pods."""
     cause: UnknownCause | None = None
     """Why the state is `Unknown`."""
     doubted_since: datetime | None = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import inferscale_queueing as queueing
 from inferscale_queueing.sizing import LOWEST_LOAD
 from inferscale_solver.problem import Load, Performance, Service, TailRule
+from inferscale_solver.sizes import size
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,7 +93,7 @@ def rates(runs: Sequence[Run], rule: TailRule) -> Rates:
     binding: list[str | None] = [None] * len(runs)
     for index, latency, batch in _by_latency_model(runs, [run.active for run in runs]):
         here = [runs[i] for i in index]
-        sizing = queueing.size(latency, batch, _targets(here, rule), variability=_variability(here, rule))
+        sizing = size(latency, batch, _targets(here, rule), _variability(here, rule))
         rate[index] = np.where(sizing.attainable, sizing.rate, 0.0) * MS_PER_MINUTE
         max_rate[index] = sizing.max_rate * MS_PER_MINUTE
         for i, objective in zip(index, sizing.binding, strict=True):

@@ -68,7 +68,13 @@ def load_of(pods: dict[str, dict[Query, float]], workload: Workload | None = Non
 
 def test_a_busy_service_is_observed_in_the_units_of_the_snapshot():
     assert load_of({"a": BUSY}) == ObservedLoad(
-        LoadState.OBSERVED, arrival_rate=120, input_tokens=200, output_tokens=50, itl=20, ttft=300
+        LoadState.OBSERVED,
+        arrival_rate=120,
+        input_tokens=200,
+        output_tokens=50,
+        itl=20,
+        ttft=300,
+        in_flight=BUSY[Query.IN_FLIGHT],
     )
 
 
@@ -113,7 +119,7 @@ def test_the_share_from_the_prefix_cache_is_that_of_each_pod():
 
 def test_no_request_in_a_window_that_was_seen_throughout_is_idle():
     load = load_of({"a": IDLE, "b": IDLE})
-    assert load == ObservedLoad(LoadState.IDLE, "no request in 120 s", arrival_rate=0.0)
+    assert load == ObservedLoad(LoadState.IDLE, "no request in 120 s", arrival_rate=0.0, in_flight=0.0)
 
 
 @pytest.mark.parametrize(

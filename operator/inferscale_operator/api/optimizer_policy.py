@@ -137,6 +137,9 @@ class OptimizerPolicySpec(Schema):
     """What all services may cost together."""
     quotas: Annotated[tuple[AcceleratorQuota, ...], Field(max_length=256)] = ()
     """Units of a type that the services of a namespace or a class may take together."""
+    load_headroom: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
+    """Share of the arrivals that is planned for beyond them, for loads that rise faster than a replica
+    starts: at 0.25, for 125 requests where 100 arrive."""
     tail_rule: TailRule = TailRule.EXACT
     """How percentiles of the wait are predicted."""
     behavior: Behavior = Behavior()

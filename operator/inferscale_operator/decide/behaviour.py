@@ -42,19 +42,20 @@ def behaviour(spec: InferenceServiceSpec, snapshot: Snapshot) -> Behaviour:
             f"{field} is 0, and its metrics preset has no gateway that could tell that requests wait:"
             " it counts as 1. Set it to 1, or name a preset with a gateway"
         )
+    up = own.scale_up.stabilization_window_seconds
+    if up is None:
+        up = default.scale_up.stabilization_window_seconds
     return Behaviour(
         windows=Windows(
-            up=_first(
-                own.scale_up.stabilization_window_seconds,
-                default.scale_up.stabilization_window_seconds,
-                UP_WINDOW_S,
-            ),
+            up=UP_WINDOW_S if up is None else up,
             down=_first(
                 own.scale_down.stabilization_window_seconds,
                 default.scale_down.stabilization_window_seconds,
                 DOWN_WINDOW_S,
             ),
             tick=snapshot.policy.tick_seconds,
+            # Unless somebody asked for a window.
+            overdue=0 if up is None else None,
         ),
         limits=Limits(
             up=rules(own.scale_up, default.scale_up), down=rules(own.scale_down, default.scale_down)

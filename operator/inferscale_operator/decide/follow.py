@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import Recommendation
 from inferscale_operator.decide.catalog import Subject
-from inferscale_operator.decide.formulate import rates_per_replica
+from inferscale_operator.decide.formulate import known_load, rates_per_replica
+from inferscale_operator.decide.overload import overdue
 from inferscale_operator.decide.pacing import (
     Past,
     least_replicas_allowed,
@@ -72,9 +73,16 @@ def follow(
         # It keeps what it has; a higher priority that needs it goes by the target.
         allowed = here
     else:
-        allowed = stabilize(
-            history, holding, subject.behaviour.windows, rates.get(target.accelerator, 0.0), needed
-        )
+        windows, load = subject.behaviour.windows, known_load(subject)
+        late = windows.overdue is not None and load is not None and overdue(load, subject)
+        same = (target.accelerator, target.max_batch) == (holding.accelerator, holding.max_batch)
+        if windows.overdue is not None and late and same:
+            windows = replace(windows, up=windows.overdue)
+        allowed = stabilize(history, holding, windows, rates.get(target.accelerator, 0.0), needed)
+        stays = allowed.accelerator == holding.accelerator
+        if late and stays and needed is not None and needed > allowed.replicas:
+            # A move waits for its window; what is there grows meanwhile.
+            allowed = replace(allowed, replicas=needed, rising=True)
         if target.replicas == 0 and _idle_for_a_window(subject):
             # Idleness that long is more than the window asks for.
             allowed = replace(here, replicas=0)

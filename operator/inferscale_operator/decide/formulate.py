@@ -12,6 +12,7 @@ from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.decide import limits
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject
+from inferscale_operator.decide.overload import planned_load
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.snapshot import LoadState, Snapshot
 from inferscale_solver import (
@@ -71,9 +72,10 @@ def known_lengths(subject: Subject) -> tuple[float | None, float | None]:
     load = subject.state.load
     before = subject.state.allocation.load if subject.state.allocation is not None else None
     inputs, outputs = (before.input_tokens, before.output_tokens) if before is not None else (None, None)
+    # To two digits, as the status tells it: what is noise beyond that is no other problem to the solver.
     return (
-        load.input_tokens if load.input_tokens is not None else inputs,
-        load.output_tokens if load.output_tokens is not None else outputs,
+        round(load.input_tokens, 2) if load.input_tokens is not None else inputs,
+        round(load.output_tokens, 2) if load.output_tokens is not None else outputs,
     )
 
 
@@ -98,7 +100,11 @@ def decide_targets(
         stocks: The accelerators, by type.
         patchable: Keys of the services that may be patched.
     """
-    loads = {key: load for key, s in subjects.items() if not s.moving and (load := known_load(s)) is not None}
+    loads = {
+        key: planned_load(load, s, snapshot.policy.load_headroom)
+        for key, s in subjects.items()
+        if not s.moving and (load := known_load(s)) is not None
+    }
     free = {key: load for key, load in loads.items() if key in patchable}
     target = _decide(snapshot, entries, subjects, stocks, free)
     advised = {

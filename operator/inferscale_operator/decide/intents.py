@@ -12,6 +12,7 @@ from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.follow import follow
 from inferscale_operator.decide.formulate import known_load, least_replicas, needed_replicas, served
 from inferscale_operator.decide.gates import goes_on
+from inferscale_operator.decide.overload import planned_load
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
@@ -31,7 +32,10 @@ class Remembered:
 def intended(subject: Subject, decision: Decision, snapshot: Snapshot) -> Remembered:
     """What is wanted for a service by the optimiser's decision on it."""
     load = known_load(subject)
-    rate = required_rate(load, subject.targets.tps) if load is not None else 0.0
+    rate = 0.0
+    if load is not None:
+        planned = planned_load(load, subject, snapshot.policy.load_headroom)
+        rate = required_rate(planned, subject.targets.tps)
     target = _target(subject, decision, snapshot)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
     followed = follow(subject, decision, target, rate, needed, snapshot.time)

@@ -41,12 +41,8 @@ from inferscale_operator.decide.findings import (
     paused_findings,
     refused_findings,
 )
-from inferscale_operator.decide.formulate import (
-    known_load,
-    least_held,
-    rates_per_replica,
-    served,
-)
+from inferscale_operator.decide.formulate import known_load, least_held, rates_per_replica, served
+from inferscale_operator.decide.overload import catching_up
 from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.plan import (
     DeploymentPatch,
@@ -72,6 +68,7 @@ def decided_plan(
 ) -> ServicePlan:
     """A service with a decision."""
     reason, message = _why(subject, outlook, patch, move)
+    message = f"{message}{catching_up(known_load(subject), subject)}"
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
     entry = present_entry(subject).model_copy(

@@ -27,6 +27,8 @@ class Windows:
     down: int
     tick: int = 30
     """Time between recommendations: a window may be shorter than that."""
+    overdue: int | None = None
+    """Window for more of the same while requests have piled up; None: that for scaling up."""
 
 
 @dataclass(frozen=True)

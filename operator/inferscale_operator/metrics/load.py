@@ -170,6 +170,7 @@ def _load(report: _Report) -> ObservedLoad:
         output_tokens=_mean(report, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT),
         itl=_mean(report, Query.ITL_SUM, Query.ITL_COUNT, MS_PER_SECOND),
         ttft=_mean(report, Query.TTFT_SUM, Query.TTFT_COUNT, MS_PER_SECOND),
+        in_flight=fsum(values[Query.IN_FLIGHT].values()),
     )
     if absurdity := _absurdity(load, report):
         return ObservedLoad(LoadState.UNKNOWN, absurdity, cause=UnknownCause.ABSURD_VALUE)

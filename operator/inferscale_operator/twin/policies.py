@@ -243,6 +243,7 @@ class Clairvoyant:
         self.policy = self.policy.model_copy(
             update={
                 "transition_penalty": 0.0,
+                "load_headroom": 0.0,
                 "behavior": self.policy.behavior.model_copy(
                     update={"scale_up": at_once, "scale_down": at_once}
                 ),
