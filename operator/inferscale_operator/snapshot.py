@@ -205,6 +205,8 @@ class DeploymentState:
     """Name of a HorizontalPodAutoscaler (KEDA makes one too) that scales it."""
     writers: Mapping[str, str] = field(default_factory=dict)
     """Field manager other than ours that wrote last, by part: `replicas`, `template`."""
+    grace_seconds: int | None = None
+    """Time that its pods get to end, `terminationGracePeriodSeconds`; None: not recorded."""
 
 
 @dataclass(frozen=True)

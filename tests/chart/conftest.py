@@ -1,5 +1,6 @@
 """Helm against the local cluster."""
 
+import os
 import subprocess
 from functools import cache
 
@@ -12,11 +13,15 @@ from localcluster import Cluster
 
 @pytest.fixture(scope="session")
 def helm(cluster: Cluster) -> Helm:
-    """Runs Helm on the cluster; `check=False` for what must be refused."""
+    """Runs Helm on the cluster; `check=False` for what must be refused.
+
+    `HELM=FILE` takes another Helm than the local cluster's, such as an older one.
+    """
+    program = os.environ.get("HELM") or cluster.tools["helm"]
 
     def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [cluster.tools["helm"], *arguments, "--kubeconfig", cluster.kubeconfig],
+            [program, *arguments, "--kubeconfig", cluster.kubeconfig],
             check=False,
             capture_output=True,
             text=True,

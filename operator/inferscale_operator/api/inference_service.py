@@ -191,7 +191,7 @@ class InferenceServiceStatus(Schema):
     """Replicas it has now."""
     conditions: Conditions = ()
     """`Ready`, `MetricsAvailable`, `ProfileValid`, `Optimized`, `Applied`, `CapacityLimited`, `SLOAtRisk`,
-    `Moving`, `Paused`."""
+    `Moving`, `Paused`, `GracePeriodSufficient`."""
 
 
 INFERENCE_SERVICE = Resource(

@@ -30,6 +30,7 @@ GOOD = {
     "Applied": "True",
     "CapacityLimited": "False",
     "SLOAtRisk": "False",
+    "GracePeriodSufficient": "True",
     "Moving": "False",
     "Paused": "False",
 }

@@ -14,6 +14,7 @@ _ALARMING = {
     "ProfileValid": ConditionStatus.FALSE,
     "MetricsAvailable": ConditionStatus.FALSE,
     "Applied": ConditionStatus.FALSE,
+    "GracePeriodSufficient": ConditionStatus.FALSE,
     "CapacityLimited": ConditionStatus.TRUE,
     "SLOAtRisk": ConditionStatus.TRUE,
 }

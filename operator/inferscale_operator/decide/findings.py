@@ -9,6 +9,7 @@ from inferscale_operator.api.inference_service import Mode
 from inferscale_operator.decide.approval import Approval
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.conditions import Finding, false, true, unknown
+from inferscale_operator.decide.draining import grace_finding
 from inferscale_operator.decide.formulate import served
 from inferscale_operator.decide.step import Grant, Intent
 from inferscale_operator.plan import DeploymentPatch
@@ -61,6 +62,7 @@ def decided_findings(
     """A service with a decision."""
     return {
         **_common(subject.state),
+        **grace_finding(subject),
         "ProfileValid": _valid(subject),
         "MetricsAvailable": _metrics(subject.state.load),
         "Optimized": _optimized(outlook.decision),

@@ -37,6 +37,8 @@ APPROVED_ANNOTATION = f"{GROUP}/approved"
 """On an InferenceAllocation: the digest of the plan that somebody approves."""
 REVISION = "deployment.kubernetes.io/revision"
 SHOWN_ERRORS = 3
+GRACE_SECONDS = 30
+"""What Kubernetes gives the pods of a Deployment that says nothing."""
 
 CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
@@ -283,6 +285,9 @@ def parse_deployment(raw: Raw) -> DeploymentState:
         paused_by_us=spec.get("paused", False) and we_own(meta, "f:paused"),
         controller=f"{owner['kind']}/{owner['name']}" if owner is not None else None,
         writers=writers(meta),
+        grace_seconds=(spec["template"].get("spec") or {}).get(
+            "terminationGracePeriodSeconds", GRACE_SECONDS
+        ),
     )
 
 
