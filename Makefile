@@ -13,6 +13,14 @@ help: ## Show this list
 demo: $(BIN)/.ready ## See the main job at work on a local cluster, about 6 minutes; KEEP=1 leaves it running; SCENARIO=FILE shows that one
 	@PYTHONPATH=hack $(BIN)/python -m demo $(if $(KEEP),--keep) $(if $(SCENARIO),--scenario "$(SCENARIO)") $(ARGS)
 
+.PHONY: quickstart
+quickstart: $(BIN)/.ready ## Run the commands of the quick start on a local cluster, about 3 minutes
+	@PYTHONPATH=hack $(BIN)/python -m transcript --show
+
+.PHONY: transcript
+transcript: $(BIN)/.ready ## The same, and write their output into docs/quickstart.md
+	@PYTHONPATH=hack $(BIN)/python -m transcript
+
 .PHONY: test
 test: $(BIN)/.ready ## Run the tests, on a real API server and a real Prometheus
 	@hack/cluster tools || echo "==> no local cluster can be had here: the tests that need one are skipped"
@@ -31,7 +39,7 @@ bench: $(BIN)/.ready ## Print benchmark figures; ARGS="comparison" for one secti
 	@OPENBLAS_NUM_THREADS=1 PYTHONPATH=hack $(BIN)/python -m bench $(ARGS)
 
 .PHONY: check
-check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up to date
+check: $(BIN)/.ready ## Lint, types, layers, generated files, known weaknesses, docs; writes build/sbom.json
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -39,6 +47,7 @@ check: $(BIN)/.ready ## Lint, types, layers, and whether generated files are up 
 	$(BIN)/python -m inferscale_operator.api.crds --check
 	$(BIN)/python -m inferscale_operator.telemetry.reference --check
 	$(BIN)/python hack/chartfiles.py --check
+	$(BIN)/python hack/audit.py
 	@$(MAKE) --no-print-directory docs
 
 .PHONY: docs

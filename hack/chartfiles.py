@@ -1,4 +1,4 @@
-"""Generated files of the Helm chart: its custom resource definitions, its README and the dashboard.
+"""Generated files of the Helm chart: its custom resource definitions, version, README and the dashboard.
 
 `python hack/chartfiles.py` writes them, with `--check` it fails if a file is not up to date.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+import version
 from dashboard import grafana
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ def files() -> dict[Path, str]:
     return dict(
         (
             *_definitions(),
+            (CHART / "Chart.yaml", _chart()),
             (CHART / "README.md", _readme()),
             (CHART / "files" / "dashboard.json", grafana.text()),
         )
@@ -64,6 +66,11 @@ def _definitions() -> Iterator[tuple[Path, str]]:
         )
         content = f"{{{{- if .Values.crds.install }}}}\n{annotated}{{{{- end }}}}\n"
         yield CHART / "templates" / "crds" / source.name, content
+
+
+def _chart() -> str:
+    text = (CHART / "Chart.yaml").read_text(encoding="utf-8")
+    return re.sub(r"(?m)^(version|appVersion): .*$", rf"\1: {version.current()}", text)
 
 
 def _readme() -> str:
@@ -148,6 +155,8 @@ def main() -> None:
     elif differing or stale:
         names = "\n".join(f"  {path.relative_to(ROOT)}" for path in (*differing, *stale))
         raise SystemExit(f"not up to date, run `{COMMAND}`:\n{names}")
+    if wrong := list(version.disagreements()):
+        raise SystemExit("\n".join(wrong))
 
 
 if __name__ == "__main__":

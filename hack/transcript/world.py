@@ -45,7 +45,7 @@ class World:
         self._follow_release()
 
     def _follow_release(self) -> None:
-        """Run what the emulated pod of the operator would: begin with the release, anew if it changes, end."""
+        """Run what the operator's emulated pod would: begin with the release, anew if it changes, end."""
         found = self._deployment(NAMESPACE, ACCOUNT)
         generation = found["metadata"]["generation"] if found else None
         if generation == self._generation:

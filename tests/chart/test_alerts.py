@@ -237,7 +237,7 @@ def test_every_alert_has_a_severity_a_summary_and_its_place_in_the_documentation
     for name, rule in RULES.items():
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"]["summary"]
-        assert rule["annotations"]["runbook"] == f"docs/troubleshooting.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/troubleshooting.md#{name.lower()}"
         assert f"\n### {name}\n" in page
 
 
@@ -246,3 +246,14 @@ def test_the_chart_renders_the_file_that_is_tested(render: Render) -> None:
     rule = named(render(*values), "PrometheusRule")
     assert rule["spec"] == yaml.safe_load(FILE.read_text())
     assert rule["metadata"]["labels"]["team"] == "platform"
+
+
+def test_runbooks_are_where_the_docs_are_published(render: Render) -> None:
+    values = (
+        "metrics.prometheusRule.enabled=true",
+        "metrics.prometheusRule.runbookURL=https://docs.example/troubleshooting.html",
+    )
+    rules = named(render(*values), "PrometheusRule")["spec"]["groups"]
+    links = {rule["alert"]: rule["annotations"]["runbook_url"] for group in rules for rule in group["rules"]}
+    page = "https://docs.example/troubleshooting.html"
+    assert links == {name: f"{page}#{name.lower()}" for name in RULES}
