@@ -27,6 +27,7 @@ _README = """\
 
 {description}
 
+<!-- syntax only: docs/install.md runs it -->
 ```console
 helm install inferscale charts/inferscale -n inferscale-system --create-namespace \\
   --set prometheus.url=http://prometheus-operated.monitoring:9090

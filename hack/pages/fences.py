@@ -7,6 +7,7 @@ A block below a comment `<!-- syntax only: WHY -->` is not run: it needs what a 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ LANGUAGES = ("console", "sh", "bash", "shell")
 _FENCE = re.compile(
     rf"^(?P<indent> *)```(?:{'|'.join(LANGUAGES)})\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
+_DOCUMENT = re.compile(r"<<-?'?(\w+)'?")
 _MARK = re.compile(r"<!-- syntax only: (.+?) -->\s*\Z")
 
 
@@ -83,9 +85,20 @@ def _commands(lines: Sequence[str]) -> Iterator[Command]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         command = [line.removeprefix("$ ")]
-        while command[-1].endswith("\\"):
+        while rest and not _is_whole("\n".join(command)):
             command.append(rest.pop(0))
         output = []
         while shown and rest and not rest[0].startswith("$ "):
             output.append(f"{rest.pop(0)}\n")
         yield Command("\n".join(command), "".join(output) if shown else None)
+
+
+def _is_whole(command: str) -> bool:
+    """Whether no quote, line or here-document is left open."""
+    if document := _DOCUMENT.search(command):
+        return f"\n{document[1]}" in command[document.end() :]
+    try:
+        shlex.split(command, comments=True)
+    except ValueError:
+        return False
+    return not command.endswith("\\")

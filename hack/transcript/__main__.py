@@ -13,10 +13,9 @@ from localcluster.cluster import Cluster
 from localcluster.errors import ClusterError
 from pages import renewed
 from pages.fences import blocks
-from transcript.play import Played, play
+from transcript.pages import QUICKSTART as PAGE
+from transcript.play import Played, ended_well, play
 from transcript.world import build
-
-PAGE = Path("docs", "quickstart.md")
 
 
 def main() -> int:
@@ -30,7 +29,7 @@ def main() -> int:
         cluster = Cluster.up("quickstart", owner_pid=os.getpid())
         try:
             for done in play(build(cluster, Path(folder)), found, print):
-                if done.status != 0:
+                if not ended_well(done):
                     print(f"{done.block.place}: ended with {done.status}", file=sys.stderr)
                     return 1
                 played.append(done)

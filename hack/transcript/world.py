@@ -29,6 +29,8 @@ class World:
     cluster: Cluster
     folder: Path
     """For programs on PATH, caches and the operator's kubeconfig."""
+    work: Path
+    """Where commands are typed: with what they read of the project, and room for what they write."""
     prometheus_url: str
     environment: dict[str, str]
     """Of commands."""
@@ -95,8 +97,13 @@ def build(cluster: Cluster, folder: Path) -> World:
     Raises:
         ClusterError: Something does not start; with the end of its log.
     """
-    programs = folder / "bin"
+    programs, work = folder / "bin", folder / "work"
     programs.mkdir(parents=True)
+    work.mkdir()
+    for name in ("charts", "crds", "deploy", "docs"):
+        (work / name).symlink_to(ROOT / name)
+    (folder / ".kube").mkdir()
+    (folder / ".kube" / "config").symlink_to(cluster.kubeconfig)
     for name in ("kubectl", "helm"):
         (programs / name).symlink_to(cluster.tools[name])
     for name in ("inferscale", "kubectl-inferscale"):
@@ -111,6 +118,7 @@ def build(cluster: Cluster, folder: Path) -> World:
     environment = {
         **os.environ,
         "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(folder),
         "KUBECONFIG": str(cluster.kubeconfig),
         "KUBECACHEDIR": str(folder / "kubectl-cache"),
         "HELM_CACHE_HOME": str(folder / "helm-cache"),
@@ -119,4 +127,4 @@ def build(cluster: Cluster, folder: Path) -> World:
         "NO_COLOR": "1",
         "COLUMNS": "120",
     }
-    return World(cluster, folder, url, environment, port)
+    return World(cluster, folder, work, url, environment, port)

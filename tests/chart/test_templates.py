@@ -240,3 +240,81 @@ def test_the_policy_of_prometheus_namespace_admits_the_operator_alone(render: Re
     (source,) = policy["spec"]["ingress"][0]["from"]
     assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": SYSTEM}
     assert source["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "inferscale"
+
+
+POD = ("spec", "template", "spec")
+OPERATOR = (*POD, "containers", 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "path", "expected"),
+    [
+        ("replicas=3", "Deployment", ("spec", "replicas"), 3),
+        ("resources.limits.memory=2Gi", "Deployment", (*OPERATOR, "resources", "limits", "memory"), "2Gi"),
+        ("image.pullPolicy=Always", "Deployment", (*OPERATOR, "imagePullPolicy"), "Always"),
+        ('imagePullSecrets:=["pull"]', "Deployment", (*POD, "imagePullSecrets"), [{"name": "pull"}]),
+        ("priorityClassName=urgent", "Deployment", (*POD, "priorityClassName"), "urgent"),
+        ('nodeSelector:={"pool":"a"}', "Deployment", (*POD, "nodeSelector"), {"pool": "a"}),
+        (
+            'tolerations:=[{"operator":"Exists"}]',
+            "Deployment",
+            (*POD, "tolerations"),
+            [{"operator": "Exists"}],
+        ),
+        ('affinity:={"nodeAffinity":{}}', "Deployment", (*POD, "affinity"), {"nodeAffinity": {}}),
+        ("terminationGracePeriodSeconds=9", "Deployment", (*POD, "terminationGracePeriodSeconds"), 9),
+        (
+            'podAnnotations:={"a":"b"}',
+            "Deployment",
+            ("spec", "template", "metadata", "annotations"),
+            {"a": "b"},
+        ),
+        ('podLabels:={"c":"d"}', "Deployment", ("spec", "template", "metadata", "labels", "c"), "d"),
+        ('extraArgs:=["--record=/tmp/x"]', "Deployment", (*OPERATOR, "args"), ["--record=/tmp/x"]),
+        ("serviceAccount.name=robot", "ServiceAccount", ("metadata", "name"), "robot"),
+        (
+            'serviceAccount.annotations:={"a":"b"}',
+            "ServiceAccount",
+            ("metadata", "annotations"),
+            {"a": "b"},
+        ),
+        ("metrics.service.port=9999", "Service", ("spec", "ports", 0, "port"), 9999),
+        ("metrics.serviceMonitor.interval=7s", "ServiceMonitor", ("spec", "endpoints", 0, "interval"), "7s"),
+        ('metrics.serviceMonitor.labels:={"r":"p"}', "ServiceMonitor", ("metadata", "labels", "r"), "p"),
+        ('metrics.dashboard.labels:={"g":"1"}', "ConfigMap", ("metadata", "labels", "g"), "1"),
+    ],
+)
+def test_a_value_is_where_it_belongs(
+    render: Render, value: str, kind: str, path: tuple[str | int, ...], expected: object
+) -> None:
+    found = named(render(value, options=MONITORING), kind)
+    for key in path:
+        found = found[key]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "variable", "expected"),
+    [
+        ("log.level=debug", "INFERSCALE_LOG_LEVEL", "debug"),
+        ("log.format=text", "INFERSCALE_LOG_FORMAT", "text"),
+        ("prometheus.timeoutSeconds=33", "INFERSCALE_PROMETHEUS_TIMEOUT_SECONDS", "33"),
+        ("scope.namespaceLabel=team=a", "INFERSCALE_NAMESPACE_LABEL", "team=a"),
+        ('extraEnv:=[{"name":"A","value":"b"}]', "A", "b"),
+    ],
+)
+def test_a_value_is_a_variable_of_the_operator(
+    render: Render, value: str, variable: str, expected: str
+) -> None:
+    assert environment(render, value)[variable] == expected
+
+
+def test_notes_lead_to_the_first_service(helm: Helm) -> None:
+    done = helm(
+        *("install", "inferscale", str(CHART), "-n", SYSTEM, "--dry-run=client", *sets(ADDRESS)),
+        *sets("scope.namespaceLabel=team=a"),
+    )
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "helm test inferscale" in notes
+    assert "kubectl label namespace <namespace> team=a" in notes
+    assert "kind: InferenceService" in notes

@@ -1,4 +1,4 @@
-"""The bill of materials has what the lock file pins; known weaknesses fail, and what cannot be asked is said."""
+"""The bill of materials has what the lock file pins; known weaknesses fail; what cannot be asked is said."""
 
 import json
 import subprocess
