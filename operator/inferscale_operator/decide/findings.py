@@ -81,6 +81,7 @@ def held_findings(
     held = unknown("Held", message)
     return {
         **_common(subject.state),
+        **grace_finding(subject),
         "ProfileValid": _valid(subject),
         "MetricsAvailable": blind or _metrics(subject.state.load),
         "Optimized": held,
@@ -101,6 +102,7 @@ def moving_findings(subject: Subject, move: MoveStatus | None, message: str) -> 
     }
     return {
         **_common(subject.state),
+        **grace_finding(subject),
         **(observed if subject.state.load.state is not LoadState.NOT_ASKED else {}),
         "ProfileValid": _valid(subject),
         "Optimized": moving,
