@@ -20,7 +20,8 @@ from inferscale_solver.sample import WIDE, Sample
 _SPARE = (0.0, 0.7)
 # Attempts at a whole solution, while services are left out beyond the bounds (but for one at the last
 # priority): services that a dive decides, services it may leave out at the last priority, and candidates that
-# the small program then may have. Where there is nothing to spare only the first of them are made.
+# the small program then may have. Where there is nothing to spare, and a priority before the
+# last still leaves out more, only the first of them are made.
 _ATTEMPTS = ((50, 0, 600), (50, 5, 600), (50, 0, 1_200), (20, 5, 1_200))
 _FIRST = 2
 # Services that the small program may leave out beyond the bound of a priority, which is what one of the
@@ -185,7 +186,9 @@ def _made_whole(
     counts = np.array([level.row for level in written.levels if level.goal is Goal.UNSERVED])
     good = _NEAR[settings.solver] * scale
     best: tuple[tuple[float, ...], float, Floats] | None = None
-    for rounds, loose, size in _ATTEMPTS[:attempts]:
+    for attempt, (rounds, loose, size) in enumerate(_ATTEMPTS):
+        if attempt >= attempts and (best is None or any(best[0][:-1])):
+            break
         ended = _dive(written, relaxation, value, clock, relaxed, rounds, loose)
         if ended is None:
             continue
