@@ -111,7 +111,8 @@ def _minimise(
     bound = level.whole(level.constant + relaxed.bound)
     if found <= bound + _TOLERANCE:
         return x, bound
-    near = _NEAR[settings.solver] * abs(bound) if level.goal is Goal.VALUE else 0.0
+    share = _NEAR[settings.solver] if relaxation.program.matrix.columns > TINY else 0.0
+    near = share * abs(bound) if level.goal is Goal.VALUE else 0.0
     effort = Effort(_nodes(settings, relaxation.program.matrix.columns), near, clock.left())
     better = integer_solution(relaxation.program, level.cost, effort, x)
     if better is None:
