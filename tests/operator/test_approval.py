@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 
-from builders import UNKNOWN, after, behavior, condition, deployment, load, of, policy, service, world
+from builders import (
+    UNKNOWN,
+    after,
+    behavior,
+    condition,
+    deployment,
+    load,
+    model,
+    of,
+    performance,
+    policy,
+    service,
+    world,
+)
 from inferscale_operator.api.inference_allocation import GateType, InferenceAllocationStatus, PendingPlan
 from inferscale_operator.decide import decide
 from inferscale_operator.plan import Plan, ServicePlan
@@ -89,6 +102,36 @@ def test_what_waits_keeps_its_digest_as_long_as_it_is_the_same() -> None:
         digests.append(pending(only(plan)).digest)
         snapshot = after(snapshot, plan)
     assert len(set(digests)) == 1
+
+
+def managed(output_tokens: float) -> Snapshot:
+    """A service whose batch follows the lengths of its answers, to be moved to a cheaper accelerator."""
+    profiles = [performance(on, 6, maxBatchSize=32) for on in ("h100", "a100")]
+    state = service(
+        replicas=1,
+        observed=replace(load(20), output_tokens=output_tokens),
+        mode="Approve",
+        batch={"mode": "Managed", "arg": "--max-num-seqs"},
+    )
+    return world(state, model_profiles=(model("llama", *profiles),))
+
+
+def test_what_waits_stays_the_same_while_lengths_vary_a_little_and_is_another_when_they_do_a_lot() -> None:
+    first = decide(managed(100))
+    wanted = pending(only(first))
+
+    def later(output_tokens: float) -> PendingPlan:
+        there = after(managed(output_tokens), first)
+        assert pending(only(decide(managed(output_tokens)))).to.max_batch != wanted.to.max_batch
+        return pending(only(decide(there)))
+
+    assert later(110) == wanted
+    assert later(120).digest == wanted.digest
+    assert later(200).digest != wanted.digest
+    approving = approved(after(managed(110), first), wanted.digest)
+    move = only(decide(approving)).allocation.move
+    assert move is not None
+    assert move.to.max_batch == wanted.to.max_batch
 
 
 def test_an_approval_carries_out_the_plan_that_it_names() -> None:

@@ -17,7 +17,10 @@ from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import LoadState, Snapshot
-from inferscale_solver import Decision, Rejection, required_rate
+from inferscale_solver import Allocation, Decision, Rejection, required_rate
+
+SAME_BATCH = 0.25
+"""Share by which the best batch may differ from that of a plan that waits for approval."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
     )
 
 
+def _waiting_batch(subject: Subject, allocation: Allocation) -> int:
+    """The batch of what is wanted: that of the plan that waits for approval, as long as it is near.
+
+    The best one follows the lengths of requests: a plan that changed with it could hardly be approved.
+    """
+    recorded = subject.state.allocation
+    plan = recorded.pending_plan if recorded is not None else None
+    if plan is None or (plan.to.accelerator, plan.to.replicas) != (allocation.profile, allocation.replicas):
+        return allocation.max_batch
+    waiting = plan.to.max_batch or 0
+    near = abs(waiting - allocation.max_batch) <= SAME_BATCH * waiting
+    return waiting if near else allocation.max_batch
+
+
 def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabilized:
     """What the optimiser wants; without an allocation (nothing is free) a service keeps its least."""
     holding, allocation = subject.holding, decision.allocation
@@ -114,5 +131,5 @@ def _target(subject: Subject, decision: Decision, snapshot: Snapshot) -> Stabili
             or subject.failed_lately(holding.accelerator, snapshot) is not None
             or template_refusal(subject, snapshot) is not None
         )
-        batch = holding.max_batch if stays else allocation.max_batch
+        batch = holding.max_batch if stays else _waiting_batch(subject, allocation)
     return Stabilized(allocation.profile, allocation.replicas, batch)
