@@ -183,7 +183,14 @@ def test_the_conditions_say_that_all_is_well(run: Run) -> None:
     }
     true = {kind for kind, (status, _) in stated.items() if status == "True"}
     false = {kind for kind, (status, _) in stated.items() if status == "False"}
-    assert true == {"Ready", "MetricsAvailable", "ProfileValid", "Optimized", "Applied"}
+    assert true == {
+        "Ready",
+        "MetricsAvailable",
+        "ProfileValid",
+        "Optimized",
+        "Applied",
+        "GracePeriodSufficient",
+    }
     assert false == {"CapacityLimited", "SLOAtRisk", "Moving", "Paused"}
 
 
