@@ -231,9 +231,12 @@ def make_app(settings: Settings) -> App:
 
 async def serve(app: App, stop: asyncio.Event | None = None) -> None:
     """Run until SIGTERM or `stop`; a bug in any task ends it with an exception."""
+    stop = stop or asyncio.Event()
+    watching.end_by_signal(stop)
     try:
         with _endpoint(app):
-            await watching.fill(app)
+            if not await watching.filled(app, stop):
+                return
             # Collections look for cycles in what comes from now on, not in modules and listings again.
             gc.collect()
             gc.freeze()
@@ -246,7 +249,7 @@ async def serve(app: App, stop: asyncio.Event | None = None) -> None:
                         group.create_task(watching.review(app), name="review"),
                         group.create_task(leadership.elect(app), name="elect"),
                     ]
-                    await watching.watch(app, stop or asyncio.Event())
+                    await watching.watch(app, stop)
                     for task in tasks:
                         task.cancel()
             finally:

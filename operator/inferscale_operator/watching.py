@@ -62,6 +62,17 @@ async def fill(app: App) -> None:
     )
 
 
+async def filled(app: App, stop: asyncio.Event) -> bool:
+    """Fill the stores, unless it is told to stop before: False."""
+    tasks = [asyncio.create_task(fill(app), name="fill"), asyncio.create_task(stop.wait(), name="stop")]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    if not stop.is_set():
+        await tasks[0]
+    return not stop.is_set()
+
+
 async def _list(app: App, kind: Kind) -> None:
     async for page in _pages(app, kind):
         app.stores.by_kind[kind].seed(page)
@@ -94,7 +105,7 @@ async def watch(app: App, stop: asyncio.Event) -> None:
                 standalone=True,
                 **where,
             )
-            _end_by_signal(stop)
+            end_by_signal(stop)
             await kopf.run_tasks(tasks, ignored=others)
         finally:
             stop.set()
@@ -109,8 +120,8 @@ async def watch(app: App, stop: asyncio.Event) -> None:
             task.cancel()
 
 
-def _end_by_signal(stop: asyncio.Event) -> None:
-    """Have signals end all of kopf's operators: it gives each signal to the one that began last."""
+def end_by_signal(stop: asyncio.Event) -> None:
+    """Have signals end all; kopf, which handles them too, gives each to the operator that began last."""
     # Outside of the main thread there are none.
     with suppress(ValueError, RuntimeError):
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -101,8 +101,10 @@ def test_a_service_that_nobody_asks_for_goes_to_zero_and_stays_there(run: Run) -
 
 def test_requests_that_wait_at_the_gateway_wake_it(run: Run) -> None:
     assert run.world.replicas("sleeper") >= 1
-    reasons = [reason for reason, _ in run.world.events("sleeper")]
-    assert "Woken" in reasons
+    # Events are written after what they tell of.
+    run.world.eventually(
+        lambda: "Woken" in [reason for reason, _ in run.world.events("sleeper")], "the news that it was woken"
+    )
     asked = [version["spec"]["replicas"] for version in run.deployments.versions("sleeper")]
     changes = [now for before, now in zip([None, *asked], asked, strict=False) if now != before]
     assert changes[0] == 2

@@ -312,3 +312,17 @@ def test_the_end_of_the_watches_ends_the_ticks(monkeypatch: pytest.MonkeyPatch) 
     running.prometheus = prometheus = Prometheus()  # type: ignore[assignment]
     asyncio.run(serve(running))
     assert prometheus.closed
+
+
+def test_told_to_stop_while_it_waits_for_what_is_missing_it_ends() -> None:
+    running = app(Lists(ApiError(404, "NotFound", "not found")))
+    running.prometheus = prometheus = Prometheus()  # type: ignore[assignment]
+
+    async def stopped() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        await asyncio.wait_for(serve(running, stop), 30)
+
+    asyncio.run(stopped())
+    assert not running.health.filled
+    assert prometheus.closed
