@@ -24,6 +24,7 @@ from inferscale_operator.kube.definitions import Definitions
 from inferscale_operator.kube.kinds import INFERENCE_ALLOCATION
 from inferscale_operator.kube.parse import AllocationRecord, parse_allocation
 from inferscale_operator.kube.stores import Answer, World
+from inferscale_operator.kube.writer import Worth
 from inferscale_operator.plan import (
     DeploymentPatch,
     EventNote,
@@ -104,7 +105,7 @@ def act(
     """
     actor = _Actor(client, plan.time, world, written, definitions or Definitions(), deadline)
     works: list[Work] = [
-        *((service.key, partial(actor.serve, service)) for service in plan.services),
+        *(work for service in plan.services for work in actor.works(service)),
         *((f"{orphan.namespace}/{orphan.name}", partial(actor.settle, orphan)) for orphan in plan.orphans),
         *((status.ref.name, partial(actor.report, status)) for status in plan.statuses),
     ]
@@ -162,6 +163,19 @@ class _Actor:
             else:
                 self._failed(key, error)
 
+    def works(self, plan: ServicePlan) -> list[Work]:
+        """What there is to do for a service, without a request: of most there is nothing but to look."""
+        service = plan.service
+        record = self.world.allocations.get((service.namespace or "", service.name))
+        still = plan.patch is None and plan.allocation.move is None and not plan.status.events
+        if record is None or not still or _marked(record) or record.owner_uid not in (None, service.uid):
+            return [(plan.key, partial(self.serve, plan))]
+        if record.status is not None and record.status.move is not None:
+            return [(plan.key, partial(self.serve, plan))]
+        looked = (self._recording(record, plan.allocation), self._reporting(plan.status))
+        writes = [write for write in looked if write is not None]
+        return [(plan.key, lambda: [write() for write in writes])] if writes else []
+
     def serve(self, plan: ServicePlan) -> None:
         record = self._allocation(plan.service)
         moving = plan.allocation.move is not None
@@ -193,25 +207,32 @@ class _Actor:
             self._unmarked(self._recorded(record, plan.allocation))
 
     def report(self, plan: StatusPlan) -> None:
+        write = self._reporting(plan)
+        if write is not None:
+            write()
+        for note in plan.events:
+            writer.send_event(self.client, plan.ref, note, self.time)
+
+    def _reporting(self, plan: StatusPlan) -> Callable[[], object] | None:
+        """The write of a status, if it is to be done now; one that may wait is put down."""
         ref = plan.ref
         key = (ref.namespace or "", ref.name)
         old = self.world.status_of(ref.kind, key)
         new = self.definitions.kept(ref.kind, writer.stated(plan.status))
         # An event is sent since something changed: without the write it would be sent again and again.
         age_s = math.inf if plan.events else self._age_s(ref.uid)
-        if writer.needs_write(old, new, age_s):
 
-            def write() -> None:
-                version = self.world.resource_version_of(ref.kind, key)
-                answer = self._written(ref, writer.stated(plan.status), version)
-                self.outcome.answers.append(answer)
+        def write() -> None:
+            version = self.world.resource_version_of(ref.kind, key)
+            answer = self._written(ref, writer.stated(plan.status), version)
+            self.outcome.answers.append(answer)
 
-            if plan.events or writer.matters(old, new):
-                write()
-            else:
-                self.waiting.append((-age_s, ref.name, write))
-        for note in plan.events:
-            writer.send_event(self.client, ref, note, self.time)
+        found = writer.worth(old, new, age_s)
+        if found is Worth.NOW or (found is Worth.LATER and plan.events):
+            return write
+        if found is Worth.LATER:
+            self.waiting.append((-age_s, ref.name, write))
+        return None
 
     def _allocation(self, service: ObjectRef) -> AllocationRecord:
         record = self.world.allocations.get((service.namespace or "", service.name))
@@ -234,10 +255,17 @@ class _Actor:
         return self._answered(writer.mark_move(self.client, record, deployment))
 
     def _unmarked(self, record: AllocationRecord) -> None:
-        if writer.FINALIZER in record.finalizers or record.deployment is not None:
+        if _marked(record):
             self._answered(writer.mark_move(self.client, record, None))
 
     def _recorded(self, record: AllocationRecord, status: InferenceAllocationStatus) -> AllocationRecord:
+        write = self._recording(record, status)
+        return record if write is None else write()
+
+    def _recording(
+        self, record: AllocationRecord, status: InferenceAllocationStatus
+    ) -> Callable[[], AllocationRecord] | None:
+        """The write of a status, if it is to be done now; one that may wait is put down."""
         kind = INFERENCE_ALLOCATION.name
         age_s = self._age_s(record.uid)
 
@@ -249,13 +277,14 @@ class _Actor:
             self.outcome.held.pop(record.uid, None)
             return self._answered(answer)
 
-        old, new = record.raw_status, self.definitions.kept(kind, writer.allocation_json(status))
-        if writer.matters(old, new):
-            return write()
+        new = self.definitions.kept(kind, writer.allocation_json(status))
+        found = writer.worth(record.raw_status, new, age_s)
+        if found is Worth.NOW:
+            return write
         self.outcome.held[record.uid] = status
-        if writer.needs_write(old, new, age_s):
+        if found is Worth.LATER:
             self.waiting.append((-age_s, record.service, write))
-        return record
+        return None
 
     def _written(self, ref: ObjectRef, status: Mapping[str, Any], version: str) -> Answer:
         answer = writer.write_status(self.client, ref, status, version)
@@ -318,6 +347,11 @@ class _Actor:
     def _failed(self, key: str, error: ApiError) -> None:
         logger.warning("%s: not written (%s): %s", key, error.reason, error.message)
         self.outcome.failures.append(Failure(key, error))
+
+
+def _marked(record: AllocationRecord) -> bool:
+    """Whether an InferenceAllocation bears the marks of a move."""
+    return writer.FINALIZER in record.finalizers or record.deployment is not None
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

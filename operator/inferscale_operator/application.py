@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ from inferscale_operator.api.inference_allocation import InferenceAllocationStat
 from inferscale_operator.endpoint import Answer as HttpAnswer
 from inferscale_operator.endpoint import Endpoint, told
 from inferscale_operator.errors import UsageError
+from inferscale_operator.garbage import Collections
 from inferscale_operator.health import Health, Role, alive, ready
 from inferscale_operator.kube.client import ApiError, Client, load_configuration
 from inferscale_operator.kube.definitions import Definitions
@@ -84,6 +84,7 @@ class App:
     """By `namespace/name`: the last decision on each service."""
     leading: asyncio.Event = field(default_factory=asyncio.Event)
     """This replica acts."""
+    collections: Collections = field(default_factory=Collections)
 
     def __post_init__(self) -> None:
         self.stores = Stores(scope(self.settings))
@@ -237,9 +238,7 @@ async def serve(app: App, stop: asyncio.Event | None = None) -> None:
         with _endpoint(app):
             if not await watching.filled(app, stop):
                 return
-            # Collections look for cycles in what comes from now on, not in modules and listings again.
-            gc.collect()
-            gc.freeze()
+            app.collections.begin()
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [

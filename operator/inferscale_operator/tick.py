@@ -29,7 +29,7 @@ BEAT_S = 5.0
 ACT_LIMIT_S = 90.0
 """Of a tick; what it leaves is begun with at the next."""
 
-FIGURES_S = 1.0
+FIGURES_S = 0.5
 """Of a tick, for writing figures alone, which are written once a minute where there are not too many."""
 
 
@@ -43,6 +43,7 @@ async def run(app: App) -> None:
         app.specs_changed = False
         with app.telemetry.tick():
             outcome = await tick(app)
+        app.collections.settle()
         app.health.beat(seconds)
         # Once, for somebody who changes a Deployment all the time must not make us do the same.
         again = bool(outcome.conflicts) and not again

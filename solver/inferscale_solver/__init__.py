@@ -3,7 +3,6 @@
 from inferscale_solver.allocation import Assignment, evaluate, evaluate_all, required_replicas
 from inferscale_solver.candidates import Candidates, candidates
 from inferscale_solver.power import power_draw
-from inferscale_solver.prediction import required_rate
 from inferscale_solver.problem import (
     Capacity,
     CurrentAllocation,
@@ -21,6 +20,7 @@ from inferscale_solver.problem import (
     Targets,
     Tier,
     check,
+    required_rate,
 )
 from inferscale_solver.result import (
     Allocation,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -15,7 +14,6 @@ from inferscale_solver.prediction import (
     Figures,
     Run,
     batch_limits,
-    demand,
     figures,
     needed_replicas,
     rates,
@@ -61,7 +59,7 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
     pairs = [(services[assignments[i].service], p) for i in known if (p := data[i]) is not None]
     runs, deployed = _runs(pairs, [assignments[i].max_batch for i in known])
     replicas = np.array([assignments[i].replicas for i in known], dtype=np.float64)
-    demands = np.array([demand(service) for service, _ in pairs], dtype=np.float64)
+    demands = np.array([service.demand for service, _ in pairs], dtype=np.float64)
     per_replica = np.divide(demands, replicas, out=np.zeros(len(known)), where=replicas > 0)
     sized = rates(runs, problem.settings.tail_rule)
     predicted = figures(runs, per_replica, problem.settings.tail_rule)
@@ -107,7 +105,7 @@ def required_replicas(
         return None
     runs, _ = _runs([(chosen, performance)], [max_batch])
     needed = int(needed_replicas([chosen], rates(runs, problem.settings.tail_rule).rate)[0])
-    return needed if needed > 0 or demand(chosen) == 0 else None
+    return needed if needed > 0 or chosen.demand == 0 else None
 
 
 def performance_on(service: Service, profile: str) -> Performance | None:
@@ -186,19 +184,16 @@ class _Predictions(TypedDict):
 
 
 def _predictions(predicted: Figures, position: int, profile: Profile, accelerators: int) -> _Predictions:
-    utilization = _figure(predicted.utilization[position])
+    stated = predicted.stated
+    utilization = stated["utilization"][position]
     power = None
     if profile.power is not None and utilization is not None:
         power = accelerators * power_draw(profile.power, utilization)
     return {
-        "itl": _figure(predicted.itl[position]),
-        "ttft": _figure(predicted.ttft[position]),
-        "wait": _figure(predicted.wait[position]),
-        "wait_percentile": _figure(predicted.wait_percentile[position]),
+        "itl": stated["itl"][position],
+        "ttft": stated["ttft"][position],
+        "wait": stated["wait"][position],
+        "wait_percentile": stated["wait_percentile"][position],
         "utilization": utilization,
         "power": power,
     }
-
-
-def _figure(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

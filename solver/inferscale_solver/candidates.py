@@ -14,7 +14,6 @@ from inferscale_solver.prediction import (
     Rates,
     Run,
     batch_limits,
-    demand,
     figures,
     needed_replicas,
     rates,
@@ -103,7 +102,7 @@ def candidates(problem: Problem) -> Candidates:
     merit = value + _thresholds(
         owner, holdings, profile, replicas, rejections, problem.settings.keep_threshold
     )
-    demands = np.array([demand(service) for service, _ in pairs], dtype=np.float64)
+    demands = np.array([service.demand for service, _ in pairs], dtype=np.float64)
     per_replica = np.divide(demands, replicas, out=np.zeros(len(pairs)), where=replicas > 0)
 
     def rank(i: int) -> tuple[float, bool, int, str]:
@@ -175,7 +174,7 @@ def batch_to_deploy(service: Service, performance: Performance, limit: int) -> i
     current = service.current
     if current is not None and current.profile == performance.profile and current.max_batch is not None:
         return current.max_batch
-    return limit if demand(service) > 0 else performance.max_batch_size
+    return limit if service.demand > 0 else performance.max_batch_size
 
 
 def _pairs(
@@ -280,13 +279,13 @@ def _ruled_out(
     if held is not None and held.profile.name != profile.name:
         if service.keep_accelerator:
             return Rejection.KEEP_ACCELERATOR, f"keepAccelerator: stays on {held.profile.name}"
-        if demand(service) == 0 and held.profile.name not in service.excluded:
+        if service.demand == 0 and held.profile.name not in service.excluded:
             return Rejection.KEEP_ACCELERATOR, f"no load: stays on {held.profile.name}"
     largest = max(capacity.nodes.get(profile.type, (units,)), default=0) if capacity else units
     if units > largest:
         message = f"a replica needs {units} units of {profile.type}, its largest node has {largest}"
         return Rejection.NODE_TOO_SMALL, message
-    if demand(service) > 0 and not run.active:
+    if service.demand > 0 and not run.active:
         return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
     return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from inferscale_solver.allocation import candidate_allocation
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice
-from inferscale_solver.prediction import demand
 from inferscale_solver.resources import Kind
 from inferscale_solver.result import Allocation, CandidateOutcome, Decision, Outcome, Rejection
 
@@ -39,7 +38,7 @@ def decision(candidates: Candidates, service: int, choice: Choice, allocation: A
 
 def _outcome(candidates: Candidates, service: int, choice: Choice) -> Outcome:
     described = candidates.services[service]
-    if demand(described) == 0 and choice.replicas >= described.min_replicas:
+    if described.demand == 0 and choice.replicas >= described.min_replicas:
         return Outcome.IDLE
     if choice.within_objectives:
         return Outcome.SERVED
@@ -179,7 +178,7 @@ def _binding(candidates: Candidates, service: int, choice: Choice, outcome: Outc
         return next(iter(choice.short.values())).resource.label
     if choice.within_objectives and choice.row is not None:
         rate = float(candidates.rates.rate[choice.row])
-        if rate * (choice.replicas - 1) >= demand(described) and choice.replicas == described.min_replicas:
+        if rate * (choice.replicas - 1) >= described.demand and choice.replicas == described.min_replicas:
             return "minReplicas"
         return candidates.rates.binding[choice.row]
     for row in candidates.best_effort[service]:

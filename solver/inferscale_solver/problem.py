@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 
 class SaturationPolicy(StrEnum):
@@ -136,6 +137,11 @@ class CurrentAllocation:
     profile, which otherwise says it."""
 
 
+def required_rate(load: Load, tps: float | None) -> float:
+    """The rate that a load asks for, requests/min: its arrivals, or what a throughput target takes."""
+    return max(load.arrival_rate, 60 * (tps or 0.0) / load.output_tokens)
+
+
 @dataclass(frozen=True)
 class Service:
     """One (service class, model) pair to be given accelerators."""
@@ -162,6 +168,11 @@ class Service:
     robins, in proportion."""
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Profiles ruled out before the solver saw them, with the reason (`NoVariant`, `NotAllowed`, …)."""
+
+    @cached_property
+    def demand(self) -> float:
+        """The rate that it must be able to take, requests/min: its arrivals or its throughput target."""
+        return required_rate(self.load, self.targets.tps)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from inferscale_operator.api.inference_allocation import (
     MoveStep,
 )
 from inferscale_operator.kube import kinds
-from inferscale_operator.kube.writer import allocation_json, needs_write, send_event, stated
+from inferscale_operator.kube.writer import Worth, allocation_json, send_event, stated, worth
 from inferscale_operator.plan import EventNote, EventType, ObjectRef
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -49,11 +49,11 @@ def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 
 
 def test_a_status_that_did_not_change_is_never_written() -> None:
-    assert not needs_write(STATUS, deepcopy(STATUS), math.inf)
+    assert worth(STATUS, deepcopy(STATUS), math.inf) is Worth.NOTHING
 
 
 def test_a_first_status_is_written_at_once() -> None:
-    assert needs_write({}, STATUS, 0)
+    assert worth({}, STATUS, 0) is Worth.NOW
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_first_status_is_written_at_once() -> None:
     ],
 )
 def test_what_matters_is_written_at_once(path: tuple[str | int, ...], value: Any) -> None:
-    assert needs_write(STATUS, changed(path, value), 0)
+    assert worth(STATUS, changed(path, value), 0) is Worth.NOW
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_what_matters_is_written_at_once(path: tuple[str | int, ...], value: Any
     ],
 )
 def test_figures_are_written_once_a_minute(path: tuple[str | int, ...], value: Any) -> None:
-    assert not needs_write(STATUS, changed(path, value), 59)
-    assert needs_write(STATUS, changed(path, value), 60)
+    assert worth(STATUS, changed(path, value), 59) is Worth.NOTHING
+    assert worth(STATUS, changed(path, value), 60) is Worth.LATER
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_figures_are_written_once_a_minute(path: tuple[str | int, ...], value: A
     ],
 )
 def test_mere_times_are_written_every_few_minutes(path: tuple[str | int, ...], value: Any) -> None:
-    assert not needs_write(STATUS, changed(path, value), 239)
-    assert needs_write(STATUS, changed(path, value), 240)
+    assert worth(STATUS, changed(path, value), 239) is Worth.NOTHING
+    assert worth(STATUS, changed(path, value), 240) is Worth.LATER
 
 
 @settings(deadline=None)

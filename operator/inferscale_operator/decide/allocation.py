@@ -13,7 +13,7 @@ from inferscale_operator.api.inference_allocation import (
 )
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Subject
-from inferscale_operator.decide.formulate import known_lengths, known_load
+from inferscale_operator.decide.load import known_lengths
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
 from inferscale_solver import Allocation, Decision
 
@@ -71,7 +71,7 @@ def predictions(allocation: Allocation) -> dict[str, float | None]:
 
 def load_status(subject: Subject, snapshot: Snapshot) -> LoadStatus:
     """The load decided for; where it is not known, the last one that was, with its time."""
-    load = known_load(subject)
+    load = subject.load
     state, queued = subject.state.load.state.value, _rounded(subject.state.load.queued)
     if load is None:
         before = subject.state.allocation.load if subject.state.allocation is not None else None
@@ -81,7 +81,7 @@ def load_status(subject: Subject, snapshot: Snapshot) -> LoadStatus:
         now = {"state": state, "queued": queued, "doubted_since": subject.state.load.doubted_since}
         return before.model_copy(update=now) if asked else before
     # Without a request there may be none that was ever measured: what nobody knows is not put on record.
-    inputs, outputs = known_lengths(subject)
+    inputs, outputs = known_lengths(subject.state)
     return LoadStatus(
         state=state,
         arrival_rate=_rounded(load.arrival_rate),

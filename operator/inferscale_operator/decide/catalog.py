@@ -16,10 +16,12 @@ from inferscale_operator.api.service_class import ModelTargets, ServiceClassSpec
 from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
 from inferscale_operator.decide.behaviour import Behaviour, behaviour
 from inferscale_operator.decide.idleness import Idleness, idleness
+from inferscale_operator.decide.load import known_load
 from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.decide.template import Placement, deployed_batch, template_obstacle, variant_of
 from inferscale_operator.decide.unschedulable import Owner, unschedulable, waiting_pods
 from inferscale_operator.snapshot import DeploymentState, PodState, ServiceState, Snapshot
+from inferscale_solver import Load
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ class Subject:
         return (self.state.load.queued or 0) > 0
 
     @cached_property
+    def load(self) -> Load | None:
+        """The load to decide for; None: not known."""
+        return known_load(self.state)
+
+    @cached_property
     def max_batch(self) -> int | None:
         """Batch limit that is deployed; None: the engine's own."""
         variant = variant_of(self.spec, self.accelerator)
@@ -124,7 +131,7 @@ class Subject:
         )
         return deployed_batch(self.spec, container) if container is not None else None
 
-    @property
+    @cached_property
     def holding(self) -> Holding:
         """What it has now."""
         managed = self.spec.batch.mode is BatchMode.MANAGED

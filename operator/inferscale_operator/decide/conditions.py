@@ -58,19 +58,32 @@ def conditions(
     """
     earlier = {c.type: c for c in before}
     stated = {
-        kind: Condition(
-            type=kind,
-            status=finding.status,
-            reason=finding.reason,
-            message=cut(finding.message),
-            last_transition_time=earlier[kind].last_transition_time
-            if kind in earlier and earlier[kind].status is finding.status
-            else now.replace(microsecond=0),
-            observed_generation=generation,
-        )
+        kind: _condition(kind, finding, earlier.get(kind), generation, now)
         for kind, finding in findings.items()
     }
     return tuple(condition for _, condition in sorted({**earlier, **stated}.items()))
+
+
+def _condition(
+    kind: str, finding: Finding, before: Condition | None, generation: int, now: datetime
+) -> Condition:
+    message, since = cut(finding.message), now.replace(microsecond=0)
+    if before is not None and before.status is finding.status:
+        if (before.reason, before.message, before.observed_generation) == (
+            finding.reason,
+            message,
+            generation,
+        ):
+            return before
+        since = before.last_transition_time
+    return Condition(
+        type=kind,
+        status=finding.status,
+        reason=finding.reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=generation,
+    )
 
 
 def events(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import Recommendation
 from inferscale_operator.decide.catalog import Subject
-from inferscale_operator.decide.formulate import known_load, rates_per_replica
+from inferscale_operator.decide.formulate import rates_per_replica
 from inferscale_operator.decide.overload import overdue
 from inferscale_operator.decide.pacing import (
     Past,
@@ -73,7 +73,7 @@ def follow(
         # It keeps what it has; a higher priority that needs it goes by the target.
         allowed = here
     else:
-        windows, load = subject.behaviour.windows, known_load(subject)
+        windows, load = subject.behaviour.windows, subject.load
         late = windows.overdue is not None and load is not None and overdue(load, subject)
         same = (target.accelerator, target.max_batch) == (holding.accelerator, holding.max_batch)
         if windows.overdue is not None and late and same:

@@ -34,9 +34,6 @@ from inferscale_solver import (
     solve,
 )
 
-MOST = 1e12
-"""Requests per minute, or tokens of a request, beyond which a figure is absurd."""
-
 
 @dataclass(frozen=True)
 class Decided:
@@ -46,37 +43,6 @@ class Decided:
     problem: Problem | None
     result: Result | None = None
     """The whole answer; None where there was nothing to decide."""
-
-
-def known_load(subject: Subject) -> Load | None:
-    """The load to decide for; None: not known, so the last decision holds.
-
-    Token lengths are those last known while nothing finishes.
-    """
-    load = subject.state.load
-    if not load.state.known or load.arrival_rate is None:
-        return None
-    figures = (load.arrival_rate, load.input_tokens, load.output_tokens)
-    if not all(0 <= figure <= MOST for figure in figures if figure is not None):
-        return None
-    inputs, outputs = known_lengths(subject)
-    if load.arrival_rate == 0:
-        return Load(arrival_rate=0.0, input_tokens=inputs or 0.0, output_tokens=max(outputs or 1.0, 1.0))
-    if inputs is None or outputs is None:
-        return None
-    return Load(arrival_rate=load.arrival_rate, input_tokens=inputs, output_tokens=max(outputs, 1.0))
-
-
-def known_lengths(subject: Subject) -> tuple[float | None, float | None]:
-    """Mean input and output tokens: those of now, else those last known; None: never known."""
-    load = subject.state.load
-    before = subject.state.allocation.load if subject.state.allocation is not None else None
-    inputs, outputs = (before.input_tokens, before.output_tokens) if before is not None else (None, None)
-    # To two digits, as the status tells it: what is noise beyond that is no other problem to the solver.
-    return (
-        round(load.input_tokens, 2) if load.input_tokens is not None else inputs,
-        round(load.output_tokens, 2) if load.output_tokens is not None else outputs,
-    )
 
 
 def decide_targets(
@@ -103,7 +69,7 @@ def decide_targets(
     loads = {
         key: planned_load(load, s, snapshot.policy.load_headroom)
         for key, s in subjects.items()
-        if not s.moving and (load := known_load(s)) is not None
+        if not s.moving and (load := s.load) is not None
     }
     free = {key: load for key, load in loads.items() if key in patchable}
     target = _decide(snapshot, entries, subjects, stocks, free)

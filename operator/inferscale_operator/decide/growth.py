@@ -18,7 +18,7 @@ import inferscale_queueing as queueing
 from inferscale_operator.api.inference_allocation import MoveStatus, MoveStep, Recommendation
 from inferscale_operator.decide.accelerators import Room
 from inferscale_operator.decide.catalog import Catalog, Subject, applies
-from inferscale_operator.decide.formulate import known_load, rates_of
+from inferscale_operator.decide.formulate import rates_of
 from inferscale_operator.decide.moves import recreates, shrinks
 from inferscale_operator.decide.stabilization import record
 from inferscale_operator.plan import EventNote, EventType
@@ -70,7 +70,7 @@ def growth_event(before: MoveStatus, after: MoveStatus | None) -> tuple[EventNot
 
 
 def _grown(subject: Subject, entries: Catalog, room: Room, snapshot: Snapshot) -> Subject:
-    allocation, load = subject.state.allocation, known_load(subject)
+    allocation, load = subject.state.allocation, subject.load
     move = allocation.move if allocation is not None else None
     if allocation is None or move is None or load is None or load.arrival_rate == 0:
         return subject

@@ -10,7 +10,7 @@ from inferscale_operator.api.inference_allocation import Recommendation
 from inferscale_operator.api.inference_service import BatchMode
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.follow import follow
-from inferscale_operator.decide.formulate import known_load, least_replicas, needed_replicas, served
+from inferscale_operator.decide.formulate import least_replicas, needed_replicas, served
 from inferscale_operator.decide.gates import goes_on
 from inferscale_operator.decide.overload import planned_load
 from inferscale_operator.decide.ownership import template_refusal
@@ -34,7 +34,7 @@ class Remembered:
 
 def intended(subject: Subject, decision: Decision, snapshot: Snapshot) -> Remembered:
     """What is wanted for a service by the optimiser's decision on it."""
-    load = known_load(subject)
+    load = subject.load
     rate = 0.0
     if load is not None:
         planned = planned_load(load, subject, snapshot.policy.load_headroom)

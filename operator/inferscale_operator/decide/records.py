@@ -13,7 +13,6 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.decide import ownership
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.findings import Outlook
-from inferscale_operator.decide.formulate import known_load
 from inferscale_operator.decide.savings import accrue, adopt, interrupted, paid
 from inferscale_operator.plan import EventNote, ServicePlan
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
@@ -65,7 +64,7 @@ def _account(
         adopted = adopt(subject, snapshot)
     if adopted is None:
         return {}
-    known = known_load(subject) is not None
+    known = subject.load is not None
     return {
         "adopted": adopted,
         "savings": accrue(before.savings, adopted, paid(subject, plan), snapshot, known=known),

@@ -41,7 +41,7 @@ from inferscale_operator.decide.findings import (
     paused_findings,
     refused_findings,
 )
-from inferscale_operator.decide.formulate import known_load, least_held, rates_per_replica, served
+from inferscale_operator.decide.formulate import least_held, rates_per_replica, served
 from inferscale_operator.decide.overload import catching_up
 from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.plan import (
@@ -68,7 +68,7 @@ def decided_plan(
 ) -> ServicePlan:
     """A service with a decision."""
     reason, message = _why(subject, outlook, patch, move)
-    message = f"{message}{catching_up(known_load(subject), subject)}"
+    message = f"{message}{catching_up(subject.load, subject)}"
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
     entry = present_entry(subject).model_copy(
@@ -125,7 +125,7 @@ def held_plan(
     """
     load = subject.state.load
     blind = None
-    if known_load(subject) is None:
+    if subject.load is None:
         blind = Finding(ConditionStatus.FALSE, load_reason(load), load.message)
         if load.state.known:
             blind = replace(blind, reason="TokensUnknown", message=_TOKENS_UNKNOWN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from itertools import repeat
 from typing import Any
 from uuid import uuid4
@@ -69,7 +70,16 @@ EVENT_MESSAGE_LIMIT = 1024
 """Bytes of an event's message that the API server takes."""
 
 
-def needs_write(old: Mapping[str, Any], new: Mapping[str, Any], age_s: float) -> bool:
+class Worth(Enum):
+    """Whether a status is to be written."""
+
+    NOTHING = 0
+    LATER = 1
+    """Figures or times alone: others come first."""
+    NOW = 2
+
+
+def worth(old: Mapping[str, Any], new: Mapping[str, Any], age_s: float) -> Worth:
     """Whether a status is worth a write.
 
     A change that matters is written at once, figures at most once a minute and only when they changed, and
@@ -80,16 +90,12 @@ def needs_write(old: Mapping[str, Any], new: Mapping[str, Any], age_s: float) ->
         new: The status that it should have.
         age_s: Seconds since it was last written, infinite when not known.
     """
-    if matters(old, new):
-        return True
-    if age_s >= FIGURES_EVERY_S and not _same(old, new, TIMES):
-        return True
-    return age_s >= TIMES_EVERY_S and old != new
-
-
-def matters(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether more than figures and times differs, so that the write should not wait for others."""
-    return not _same(old, new, _FIGURES_AND_TIMES)
+    if not _same(old, new, _FIGURES_AND_TIMES):
+        return Worth.NOW
+    if age_s < FIGURES_EVERY_S:
+        return Worth.NOTHING
+    changed = old != new if age_s >= TIMES_EVERY_S else not _same(old, new, TIMES)
+    return Worth.LATER if changed else Worth.NOTHING
 
 
 def stated(value: Any) -> Any:

@@ -1,0 +1,35 @@
+"""When the interpreter looks for reference cycles.
+
+By itself it looks again and again through all there is while a tick makes its objects, which with a thousand
+services takes longer than the rest of the tick. Here it looks between two ticks, and passes over what has
+stayed; that is let go by reference counts as ever.
+"""
+
+from __future__ import annotations
+
+import gc
+
+YOUNG = 50_000
+"""New objects between two searches among the newest."""
+EVERYTHING_EVERY = 120
+"""Ticks from one search among all objects to the next: cycles among those that stayed are found then."""
+
+
+class Collections:
+    """Searches for cycles, of one process."""
+
+    def __init__(self) -> None:
+        self._settled = 0
+
+    def begin(self) -> None:
+        """Modules and listings are there: look among what comes from now on."""
+        gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
+        self.settle()
+
+    def settle(self) -> None:
+        """Look now, between two ticks, and pass over what is left from now on."""
+        if self._settled % EVERYTHING_EVERY == 0:
+            gc.unfreeze()
+        self._settled += 1
+        gc.collect()
+        gc.freeze()
