@@ -24,6 +24,7 @@ from inferscale_operator.snapshot import LoadState, UnknownCause
 NOW = 1_750_000_000.25
 SETTINGS = MetricsSettings()
 ASKED = queries(VLLM, SETTINGS)
+UNDER_WAY = prometheus._AT_A_TIME
 
 
 def vector(*samples: tuple[str, str, str]) -> dict:
@@ -160,14 +161,14 @@ def test_a_host_that_does_not_exist_fails_every_query(connect):
 def test_after_a_broken_connection_the_other_queries_are_not_tried(server, connect):
     server.hang_up()
     assert only_error(connect(server.url).ask(SETTINGS, [VLLM], NOW)["vllm"])
-    assert len(server.requests) == 1
+    assert len(server.requests) <= UNDER_WAY
 
 
 def test_a_server_that_does_not_answer_is_left_when_the_time_is_up(server, connect):
     server.hang()
     answers = connect(server.url, timeout_seconds=0.1).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert only_error(answers) == "no answer within 0.1 s"
-    assert len(server.requests) == 1
+    assert len(server.requests) <= UNDER_WAY
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 1000\r\n\r\n", b"X-Long:"], ids=["body", "head"])
@@ -184,7 +185,7 @@ def test_a_server_that_sends_its_answer_bit_by_bit_is_left_when_the_time_is_up(s
     server.respond = drip
     answers = connect(server.url, timeout_seconds=0.2).ask(SETTINGS, [VLLM], NOW)["vllm"]
     assert only_error(answers) == "no answer within 0.2 s"
-    assert len(server.requests) == 1
+    assert len(server.requests) <= UNDER_WAY
 
 
 def test_an_answer_may_be_compressed(server, connect):
@@ -203,6 +204,7 @@ def test_a_body_that_is_shorter_than_announced_is_an_error(server, connect, leng
 
 
 def test_the_time_limit_is_for_all_queries_together(server, connect, monkeypatch):
+    monkeypatch.setattr(prometheus, "_AT_A_TIME", 1)
     # Once at the beginning, and for each query before it is sent and when its answer arrives.
     seconds = itertools.count(0, 2)
     monkeypatch.setattr(prometheus, "clock", SimpleNamespace(monotonic=lambda: next(seconds)))
@@ -258,7 +260,8 @@ def test_an_answer_that_is_cut_off_is_an_error(server, connect):
     assert only_error(answers) == "the answer is not one of Prometheus' query API"
 
 
-def test_one_query_that_fails_leaves_the_others(server, connect):
+def test_one_query_that_fails_leaves_the_others(server, connect, monkeypatch):
+    monkeypatch.setattr(prometheus, "_AT_A_TIME", 1)
     good, bad = (
         json.dumps(vector(("n", "a", "1"))).encode(),
         b'{"status": "error", "error": "too many samples"}',

@@ -6,8 +6,10 @@ import io
 import math
 import re
 import ssl
+import threading
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ from inferscale_operator.snapshot import UnknownCause
 
 _LONGEST_TEXT = 300
 _CHUNK_BYTES = 65536
+_AT_A_TIME = 2
+"""Queries: while the answer to one is read, the server computes the next."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[!-~]([\t -~]*[!-~])?")
 
@@ -86,7 +90,7 @@ class Prometheus:
             self._session.cert = _checked_certificate(certificate_file, key_file)
         # The client drops all of the response but its result, and waits for each piece of it anew.
         self._session.hooks["response"].append(self._read_response)
-        self._response = requests.Response()
+        self._last = threading.local()
         self._deadline = 0.0
         self._client = PrometheusConnect(
             self.url,
@@ -110,30 +114,33 @@ class Prometheus:
         Never raises for what the server or the network does: the answers then carry the error. When the
         connection fails or the time is up, the queries that are left are not tried.
         """
-        answers: dict[str, dict[Query, Answer]] = {preset.name: {} for preset in presets}
         questions = [
             (preset.name, query, question)
             for preset in presets
             for query, question in queries(preset, settings).items()
         ]
         self._deadline = clock.monotonic() + self._timeout_seconds
-        broken = ""
-        for preset, query, question in questions:
+        broken: list[str] = []
+
+        def answer(asked: tuple[str, Query, Question]) -> Answer:
+            _, query, question = asked
             try:
                 if not broken:
-                    answers[preset][query] = Answer(self._values(question, time))
-                    continue
+                    return Answer(self._values(question, time))
             except requests.Timeout:
-                broken = f"no answer within {self._timeout_seconds:g} s"
+                broken.append(f"no answer within {self._timeout_seconds:g} s")
             except (requests.ConnectionError, _TokenError) as error:
-                broken = _reason(error)
+                broken.append(_reason(error))
             except _IncompleteError as error:
-                answers[preset][query] = self._failure(query, str(error), UnknownCause.ANSWER_INCOMPLETE)
-                continue
+                return self._failure(query, str(error), UnknownCause.ANSWER_INCOMPLETE)
             except (requests.RequestException, ValueError) as error:
-                answers[preset][query] = self._failure(query, _reason(error))
-                continue
-            answers[preset][query] = self._failure(query, broken)
+                return self._failure(query, _reason(error))
+            return self._failure(query, broken[0])
+
+        answers: dict[str, dict[Query, Answer]] = {preset.name: {} for preset in presets}
+        with ThreadPoolExecutor(_AT_A_TIME, "prometheus") as pool:
+            for (preset, query, _), found in zip(questions, pool.map(answer, questions), strict=True):
+                answers[preset][query] = found
         # What lies between may forget an idle connection before the next time.
         self._session.close()
         return dict(answers)
@@ -179,7 +186,7 @@ class Prometheus:
 
     def _read_response(self, response: requests.Response, **_: object) -> None:
         response.raw = io.BytesIO(_body(response, self._deadline))
-        self._response = response
+        self._last.response = response
 
     def _no_history(self, query: Query, reason: str) -> HistoryError:
         return HistoryError(f"Prometheus {self.url}: history of {query.value}: {reason}")
@@ -202,10 +209,10 @@ class Prometheus:
         try:
             result = ask(params, left)
         except PrometheusApiClientException as error:
-            raise ValueError(_refusal(self._response)) from error
+            raise ValueError(_refusal(self._last.response)) from error
         except (requests.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError("the answer is not one of Prometheus' query API") from error
-        if warning := _warning(self._response):
+        if warning := _warning(self._last.response):
             raise _IncompleteError(f"the answer is not complete: {warning}")
         return result
 
