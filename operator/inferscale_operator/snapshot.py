@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -223,7 +224,7 @@ class ServiceState:
     lacks_label: str = ""
     """Label (`key=value`) without which nothing in its namespace may be changed; empty: none lacks."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """`namespace/name`."""
         return f"{self.resource.namespace}/{self.resource.name}"

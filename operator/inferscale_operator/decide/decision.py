@@ -26,11 +26,12 @@ from inferscale_operator.decide.plausibility import with_doubts
 from inferscale_operator.decide.report import orphan_plan
 from inferscale_operator.decide.savings import savings
 from inferscale_operator.decide.service import service_plan
+from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.decide.statuses import Basis, cluster_statuses
 from inferscale_operator.decide.step import Budget, Grant, Intent, grants, unclaimed
 from inferscale_operator.plan import OrphanPlan, Plan
 from inferscale_operator.snapshot import Snapshot
-from inferscale_solver import Allocation, Assignment, Result, evaluate_all
+from inferscale_solver import Assignment, Result, evaluate_all
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -194,9 +195,13 @@ def _figures(
     if decided.problem is None or not step:
         return {}
     keys = sorted(step)
-    present = [Assignment(key, subjects[key].accelerator, subjects[key].deployment.replicas) for key in keys]
-    wanted = [Assignment(key, step[key].accelerator, step[key].replicas, step[key].max_batch) for key in keys]
-    predicted: tuple[Allocation, ...] = evaluate_all(decided.problem, present + wanted)
-    return {
-        key: Figures(present=predicted[i], granted=predicted[len(keys) + i]) for i, key in enumerate(keys)
-    }
+
+    def assignment(key: str, given: Holding | Grant) -> Assignment:
+        return Assignment(key, given.accelerator, given.replicas, given.max_batch)
+
+    present = {key: assignment(key, subjects[key].holding) for key in keys}
+    granted = {key: assignment(key, step[key]) for key in keys}
+    # At rest the two are the same for nearly all.
+    asked = list(dict.fromkeys([*present.values(), *granted.values()]))
+    predicted = dict(zip(asked, evaluate_all(decided.problem, asked), strict=True))
+    return {key: Figures(present=predicted[present[key]], granted=predicted[granted[key]]) for key in keys}
