@@ -99,13 +99,26 @@ def test_nothing_but_a_plain_simulation_is_left_of_a_static_replica(tmp_path: Pa
     assert row["acceleratorHours"] == {"H100": 0.25}
 
 
-@pytest.mark.parametrize("rate", [120, 600, 900])
-def test_the_mean_agrees_with_the_single_events(tmp_path: Path, rate: int) -> None:
-    world = setting(tmp_path, service(replicas=1, load={"rate": rate}), duration=1800)
+@pytest.mark.parametrize("rate", [120, 600, 900, 1300])
+@pytest.mark.parametrize("lengths", ["exponential", "deterministic"])
+def test_the_mean_agrees_with_the_single_events(tmp_path: Path, rate: int, lengths: str) -> None:
+    kind = {"serviceClass": "premium"}
+    tokens = {"input": 128, "output": 64, "distribution": lengths}
+    premium = {"model": "llama", "itl": 18, "ttft": 60, "percentile": 0.95}
+    world = setting(
+        tmp_path,
+        service(replicas=1, load={"rate": rate}, spec=kind, tokens=tokens),
+        duration=1800,
+        classes={"premium": {"priority": 1, "models": [premium]}},
+    )
     rows = [figures(world, run(world, "static", mode=mode))["services"][0] for mode in ServerMode]
-    assert rows[1]["itl"] == pytest.approx(rows[0]["itl"], rel=0.03)
-    assert rows[1]["ttft"] == pytest.approx(rows[0]["ttft"], rel=0.25)
-    assert rows[1]["sloRequests"] == pytest.approx(rows[0]["sloRequests"], abs=0.05)
+    assert rows[1]["itl"] == pytest.approx(rows[0]["itl"], rel=0.01)
+    assert rows[1]["ttft"] == pytest.approx(rows[0]["ttft"], rel=0.1)
+    assert rows[1]["ttftPercentile"] == pytest.approx(rows[0]["ttftPercentile"], rel=0.15)
+    assert rows[1]["sloRequests"] == pytest.approx(rows[0]["sloRequests"], abs=0.03)
+    for objective in ("itl", "ttft"):
+        shares = [row["requestsKept"][objective] for row in rows]
+        assert shares[1] == pytest.approx(shares[0], abs=0.03)
     assert rows[1]["energy"] == pytest.approx(rows[0]["energy"], rel=0.05)
 
 

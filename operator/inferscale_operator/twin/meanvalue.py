@@ -27,6 +27,7 @@ from inferscale_operator.twin.engines import (
     length_step,
     memory_limit,
 )
+from inferscale_operator.twin.firsttokens import FirstTokens, Lines, iteration_left, relative_lengths
 from inferscale_operator.twin.ledger import Ledger
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import Samples
@@ -38,7 +39,7 @@ GRID = np.concatenate([[0.0], np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.99
 """Loads that the model is tabulated at, as shares of the largest rate."""
 HORIZON_S = 3600.0
 
-MAX_RATE, FULL_ITL, FULL_PREFILL, MEMORY, BATCH = range(5)
+MAX_RATE, FULL_ITL, FULL_PREFILL, FIXED_PREFILL, MEMORY, BATCH, STRETCH = range(7)
 IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(6)
 
 
@@ -99,6 +100,9 @@ class MeanValueServers:
         self._ttw = np.array([t.ttw or np.inf for t in targets])
         self._itl = np.array([t.itl or np.inf for t in targets])
         self._cov = np.array([traffic.cov for traffic in traffics])
+        self._relative = relative_lengths([service.scenario.tokens for service in setting.services])
+        self._lines = Lines(count)
+        self._turn = 0
 
     def started(self, service: SimulatedService, pod: Pod, engine: Engine, now_s: float) -> None:  # noqa: ARG002
         """A pod is ready."""
@@ -169,9 +173,8 @@ class MeanValueServers:
         batch = full[:, BATCH]
         # What does not fit goes on waiting.
         backlog = np.where(flowing, 0.0, np.maximum(work - able, 0.0))
-        served_s = np.maximum(able / max(seconds, 1e-9), 1e-12)
-        fluid_wait = (self._backlog + backlog) / 2 / served_s * 1000
-        wait = np.where(flowing, figures[WAIT], fluid_wait)
+        least, most = self._lines.waited(self._backlog, arrived, backlog, self._now_s - seconds, self._now_s)
+        wait = np.where(flowing, figures[WAIT], (least + most) / 2)
         itl = np.where(flowing, figures[ITL], full[:, FULL_ITL])
         prefill = np.where(flowing, figures[PREFILL], full[:, FULL_PREFILL])
         self._in_service = replicas * np.where(flowing, figures[IN_SERVICE], batch)
@@ -183,36 +186,34 @@ class MeanValueServers:
         # Never more than came: what the steady state would hold more of is not there yet.
         short = np.maximum(after - before - arrived, 0.0)
         self._in_service = np.maximum(self._in_service - short, 0.0)
-        self._count(arrived, finished, wait, prefill, itl, figures, flowing, full, load, inputs, outputs)
+        p_wait = np.where(flowing, figures[P_WAIT], 1.0)
+        fixed = np.minimum(full[:, FIXED_PREFILL], prefill)[:, None]
+        firsts = FirstTokens(
+            left=iteration_left(itl, figures[IN_SERVICE], p_wait),
+            prefill=fixed + (prefill[:, None] - fixed) * self._relative,
+            p_wait=p_wait,
+            # In the full batch waits are exponential.
+            rate=np.maximum(full[:, MAX_RATE] * (1 - np.minimum(load, GRID[-1])), 1e-12) / full[:, STRETCH],
+            flowing=flowing,
+            least=least,
+            most=most,
+        )
+        wait = wait + firsts.left.mean(axis=1)
+        ttft, gaps = wait + prefill, finished * np.maximum(outputs - 1, 0.0)
+        self._count(arrived, finished, wait, ttft, itl, gaps, firsts)
+        self._export(finished, ttft, itl, gaps, inputs, outputs, full[:, MEMORY])
 
     def _count(
         self,
         arrived: Floats,
         finished: Floats,
         wait: Floats,
-        prefill: Floats,
+        ttft: Floats,
         itl: Floats,
-        figures: Floats,
-        flowing: NDArray[np.bool_],
-        full: Floats,
-        load: Floats,
-        inputs: Floats,
-        outputs: Floats,
+        gaps: Floats,
+        firsts: FirstTokens,
     ) -> None:
-        ttft = wait + prefill
-        gaps = finished * np.maximum(outputs - 1, 0.0)
-        # In the full batch waits are exponential.
-        rest = full[:, MAX_RATE] * (1 - np.minimum(load, 1.0))
-
-        def beyond(limit: Floats) -> Floats:
-            with np.errstate(invalid="ignore"):
-                tail = figures[P_WAIT] * np.exp(
-                    -np.where(np.isinf(limit), np.inf, np.maximum(limit, 0.0) * rest)
-                )
-            tail = np.where(np.isinf(limit), 0.0, np.where(limit < 0, 1.0, tail))
-            return np.where(flowing, tail, wait > limit)
-
-        late, waited = beyond(self._ttft - prefill), beyond(self._ttw)
+        late, waited = firsts.later(self._ttft), firsts.waits_beyond(self._ttw)
         slow = itl > self._itl
         good = np.where(slow, 0.0, 1 - np.maximum(late, waited))
         window = self._ledger.window(self._now_s)
@@ -220,6 +221,7 @@ class MeanValueServers:
             ("arrived", arrived),
             ("finished", finished),
             ("good", finished * good),
+            ("slow", finished * slow),
             ("ttft_count", finished),
             ("ttft_sum", finished * ttft),
             ("ttft_late", finished * late),
@@ -229,6 +231,20 @@ class MeanValueServers:
             ("gap_sum", gaps * itl),
         ):
             self._ledger.windows[name][:, window] += values
+        self._turn += 1
+        times, weights = firsts.points(self._turn)
+        self._ledger.first_tokens(times, finished[:, None] * weights, window)
+
+    def _export(
+        self,
+        finished: Floats,
+        ttft: Floats,
+        itl: Floats,
+        gaps: Floats,
+        inputs: Floats,
+        outputs: Floats,
+        memory: Floats,
+    ) -> None:
         increments = np.zeros((len(finished), len(COLUMNS)))
         increments[:, engines.FINISHED] = finished
         increments[:, engines.INPUT] = increments[:, engines.INPUT_SUM] = finished * inputs
@@ -247,7 +263,7 @@ class MeanValueServers:
             self._counters[group.ready, engines.RUNNING] = running
             waiting = (self._in_queue[number] + self._backlog[number]) / count
             self._counters[group.ready, engines.WAITING] = waiting
-            self._counters[group.ready, engines.KV_USAGE] = min(running / full[number, MEMORY], 1.0)
+            self._counters[group.ready, engines.KV_USAGE] = min(running / memory[number], 1.0)
 
     def scrape(self, now_s: float) -> None:
         """Record what every pod exports."""
@@ -305,7 +321,7 @@ class MeanValueServers:
     def _table(self, number: int, inputs: float, outputs: float) -> _Table:
         service, engine = self._setting.services[number], self._groups[number].engine
         if engine is None:
-            return _Table(np.array([0.0, 0.0, 0.0, 1.0, 1.0]), np.zeros((6, len(GRID))))
+            return _Table(np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), np.zeros((6, len(GRID))))
         tokens = service.scenario.tokens
         performance = service.performances[engine.accelerator]
         batch = batch_limit(service, engine, outputs)
@@ -316,12 +332,10 @@ class MeanValueServers:
             rate = batch / float(latency.service_time(batch)[0])
             lengths = {"exponential": 1.0, "deterministic": 0.0}
             spread = 1.0 if tokens is None else lengths.get(tokens.distribution, tokens.cov)
-            found = queueing.analyze(
-                latency,
-                batch,
-                GRID * rate,
-                variability=queueing.Variability(self._cov[number : number + 1], np.array([spread])),
-            )
+            one = latency_model(performance, inputs, outputs)
+            service_cov = queueing.service_cov(one, batch, input_cov=spread, output_cov=spread)
+            variability = queueing.Variability(self._cov[number : number + 1], service_cov)
+            found = queueing.analyze(latency, batch, GRID * rate, variability=variability)
             curves = (
                 found.in_service,
                 found.in_queue,
@@ -336,8 +350,10 @@ class MeanValueServers:
                         rate,
                         float(latency.itl(batch)[0]),
                         float(latency.prefill(batch)[0]),
+                        performance.gamma if inputs > 0 else 0.0,
                         memory_limit(service, engine, outputs),
                         batch,
+                        float(variability.stretch[0]),
                     ]
                 ),
                 np.array(curves),

@@ -77,6 +77,7 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
         "sloWindows": _mean(ledger.all_kept(number)),
         "sloRequests": round(windows["good"] / done, 4) if done else None,
         "windowsKept": {name: _mean(kept) for name, kept in ledger.kept(number).items()},
+        "requestsKept": {name: round(share, 4) for name, share in ledger.requests_kept(number).items()},
         "itl": _ratio(windows["gap_sum"], windows["gap_count"]),
         "ttft": _ratio(windows["ttft_sum"], windows["ttft_count"]),
         "ttftPercentile": None if quantile is None else round(quantile, 1),

@@ -1,0 +1,177 @@
+"""Times to first token of servers in the mean: how they spread about their mean in an interval.
+
+A time is what is left of the iteration that a request finds in progress, a wait for a place in the batch, and
+a prefill that grows with the request's own input. Below the full batch a share of the requests waits, for an
+exponential time; with a backlog all wait their turn. Shapes: S services, K equally likely requests of each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferscale_operator.twin.scenario import TokenSpec
+
+Floats = NDArray[np.float64]
+
+POINTS = 32
+_MIDDLES = (np.arange(POINTS) + 0.5) / POINTS
+# Multiples of such numbers fill an interval evenly, however many there are, and independently of each other.
+_GOLDEN = (np.sqrt(5) - 1) / 2
+_MOMENTS: Floats = (np.arange(POINTS) + 0.5) * np.sqrt(2) % 1
+
+
+@dataclass(frozen=True, eq=False)
+class FirstTokens:
+    """Times to first token (ms) of the requests of an interval.
+
+    Attributes:
+        left: What is left of the iteration that a request finds in progress, shape (S, K).
+        prefill: Shape (S, K).
+        p_wait: Share of requests that wait, shape (S,).
+        rate: Of the exponential wait of those, 1/ms, shape (S,).
+        flowing: Whether it is exponential, shape (S,); otherwise it is even between `least` and `most`.
+        least: Shape (S,).
+        most: Shape (S,).
+    """
+
+    left: Floats
+    prefill: Floats
+    p_wait: Floats
+    rate: Floats
+    flowing: NDArray[np.bool_]
+    least: Floats
+    most: Floats
+
+    def later(self, limit: Floats) -> Floats:
+        """Share of the requests whose time exceeds a limit, shape (S,)."""
+        return self._beyond(limit, self.left + self.prefill)
+
+    def waits_beyond(self, limit: Floats) -> Floats:
+        """Share of the requests whose wait alone exceeds a limit, shape (S,)."""
+        return self._beyond(limit, self.left)
+
+    def points(self, turn: int) -> tuple[Floats, Floats]:
+        """Times that stand for all, with their weights (1 in all), each of shape (S, 2K).
+
+        Args:
+            turn: Number of the interval; those of different intervals lie between each other.
+        """
+        waited = (turn * POINTS + np.arange(POINTS)) * _GOLDEN % 1
+        waits = np.where(
+            self.flowing[:, None],
+            -np.log1p(-waited) / self.rate[:, None],
+            self.least[:, None] + (self.most - self.least)[:, None] * waited,
+        )
+        share = np.repeat(np.where(self.flowing, self.p_wait, 1.0)[:, None], POINTS, axis=1) / POINTS
+        at_once = self.left + self.prefill
+        times = np.hstack([at_once, at_once + waits])
+        return times, np.hstack([1 / POINTS - share, share])
+
+    def _beyond(self, limit: Floats, besides: Floats) -> Floats:
+        """Share of the requests whose wait exceeds a limit less what it takes besides, shape (S,)."""
+        result = np.zeros(len(limit))
+        rows = np.flatnonzero(np.isfinite(limit))
+        left = limit[rows, None] - besides[rows]
+        bounded = np.maximum(left, 0.0)
+        exponential = self.p_wait[rows, None] * np.exp(-bounded * self.rate[rows, None])
+        span = np.maximum(self.most - self.least, 1e-9)[rows, None]
+        even = np.clip((self.most[rows, None] - bounded) / span, 0.0, 1.0)
+        shares = np.where(self.flowing[rows, None], exponential, even)
+        result[rows] = np.where(left < 0, 1.0, shares).mean(axis=1)
+        return result
+
+
+def iteration_left(iteration: Floats, running: Floats, p_wait: Floats) -> Floats:
+    """What is left of the iteration that requests find in progress, ms, shape (S, K).
+
+    Args:
+        iteration: Duration of an iteration, ms, shape (S,); a request comes at a random moment of it.
+        running: Mean number of requests in a replica's batch, shape (S,): it is empty with probability e^-n.
+        p_wait: Share of requests that wait for a place, which becomes free at the end of one, shape (S,).
+    """
+    left = iteration * -np.expm1(-running) * (1 - p_wait)
+    return np.outer(left, _MOMENTS)
+
+
+def relative_lengths(tokens: Sequence[TokenSpec | None]) -> Floats:
+    """Equally likely inputs relative to their mean, by service, shape (S, K); exponential where not known."""
+    rows = []
+    for spec in tokens:
+        row = -np.log1p(-_MIDDLES)
+        if spec is not None and spec.distribution == "deterministic":
+            row = np.ones(POINTS)
+        elif spec is not None and spec.distribution == "lognormal":
+            row = np.exp(np.sqrt(np.log1p(spec.cov**2)) * np.array([*map(NormalDist().inv_cdf, _MIDDLES)]))
+        rows.append(row / row.mean())
+    return np.array(rows)
+
+
+class Lines:
+    """The requests that wait their turn, by service and by when they came.
+
+    Args:
+        count: Services.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lines = [_Line() for _ in range(count)]
+
+    def waited(
+        self, before: Floats, arrived: Floats, after: Floats, from_s: float, to_s: float
+    ) -> tuple[Floats, Floats]:
+        """The shortest and the longest wait of those whose turn came in an interval, ms, shape (S,) each.
+
+        Args:
+            before: Requests that waited at its begin, shape (S,).
+            arrived: Requests that came in it, shape (S,).
+            after: Requests that wait at its end, shape (S,).
+            from_s: Its begin.
+            to_s: Its end.
+        """
+        ages = np.zeros((2, len(self._lines)))
+        for number in np.flatnonzero((before > 0) | (after > 0)).tolist():
+            line = self._lines[number]
+            line.keep(float(before[number]))
+            ages[0, number] = line.age(from_s)
+            line.come(from_s, to_s, float(arrived[number]))
+            line.keep(float(after[number]))
+            ages[1, number] = line.age(to_s)
+        return ages.min(axis=0) * 1000, ages.max(axis=0) * 1000
+
+
+@dataclass(eq=False)
+class _Line:
+    """The requests of one service, the first to come first."""
+
+    parcels: deque[tuple[float, float, float]] = field(default_factory=deque)
+    """Came from, came to (s), how many."""
+    total: float = 0.0
+
+    def come(self, from_s: float, to_s: float, count: float) -> None:
+        """Some join the line."""
+        if count > 0:
+            self.parcels.append((from_s, to_s, count))
+            self.total += count
+
+    def keep(self, count: float) -> None:
+        """All but so many have gone, the first to come first."""
+        if count <= 0:
+            self.parcels.clear()
+        while self.parcels and self.total > count:
+            begin, end, size = self.parcels.popleft()
+            gone = min(self.total - count, size)
+            self.total -= gone
+            if gone < size:
+                self.parcels.appendleft((begin + (end - begin) * gone / size, end, size - gone))
+        if not self.parcels:
+            self.total = 0.0
+
+    def age(self, now_s: float) -> float:
+        """How long the first has waited, s; 0 if there is none."""
+        return max(now_s - self.parcels[0][0], 0.0) if self.parcels else 0.0
