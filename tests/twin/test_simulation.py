@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,19 @@ def test_five_models_sized_by_hand_go_from_91_to_37_accelerators() -> None:
     # Its objectives are kept: those of the one that was too small since it is large enough.
     kept = outcomes[1].ledger.all_kept
     assert all(np.nanmean(kept(number)[15:]) > 0.9 for number in range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capacity", [112, 96, 91])
+def test_five_models_get_to_37_accelerators_where_both_sides_of_a_move_do_not_fit(capacity: int) -> None:
+    """The move needs 28 units beside the 80 that it frees; others hold 11."""
+    world = read_scenario(SCENARIOS / "five-models.yaml")
+    scenario = world.scenario.model_copy(
+        update={"nodes": (), "capacity": {"H100": capacity}, "duration": 2400.0}
+    )
+    done = run(replace(world, scenario=scenario), "inferscale", mode=ServerMode.MEAN_VALUE)
+    final = [service[-1][1:] for service in done.replicas]
+    assert final == [(2, "h100"), (2, "h100"), (2, "h100"), (14, "2xh100"), (3, "h100")]
+    given_up = [replicas for _, replicas, kind in done.replicas[3] if kind == "4xh100"]
+    assert 13 <= min(given_up) < 20, "it gives up what its objectives do not need"
+    assert done.ledger.units_s.sum() < capacity * 2400

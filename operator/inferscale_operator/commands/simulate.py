@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from inferscale_operator.errors import UsageError
+from inferscale_operator.twin.changes import tables as change_tables
 from inferscale_operator.twin.page import page
 from inferscale_operator.twin.resources import read_scenario
 from inferscale_operator.twin.simulation import POLICIES, ServerMode, parse_policy, simulate
@@ -38,6 +39,7 @@ DEFAULT_POLICIES = ("static", "inferscale")
     help="Every request, or the queueing model in the mean.",
 )
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Form.")
+@click.option("--changes", is_flag=True, help="Tables of what was changed too; -o json always has it.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a page of HTML.")
 @click.option(
     "--record",
@@ -51,6 +53,7 @@ def simulate_command(
     seed: int | None,
     servers: str,
     output: str,
+    changes: bool,
     report: Path | None,
     record: Path | None,
 ) -> None:
@@ -74,7 +77,10 @@ def simulate_command(
         click.echo(json.dumps(figures, indent=1, allow_nan=False))
     else:
         width = None if sys.stdout.isatty() else PIPED_WIDTH
-        Console(width=width, highlight=False, markup=False, emoji=False).print(tables(figures))
+        console = Console(width=width, highlight=False, markup=False, emoji=False)
+        console.print(tables(figures))
+        if changes:
+            console.print(change_tables(setting, outcomes))
 
 
 def write_report(path: Path, text: str) -> None:

@@ -173,8 +173,7 @@ def _line(server: Server, decision: Decision, held: CurrentAllocation | None, co
     allocation = decision.allocation
     if allocation is None:
         return line
-    moved = held is not None and held.profile != allocation.profile
-    return replace(
+    line = replace(
         line,
         accelerator=allocation.profile,
         replicas=allocation.replicas,
@@ -185,9 +184,28 @@ def _line(server: Server, decision: Decision, held: CurrentAllocation | None, co
         ttft=allocation.ttft,
         wait=allocation.wait,
         utilization=allocation.utilization,
-        change=f"{held.profile}->{allocation.profile}" if held is not None and moved else None,
-        scale=None if moved else allocation.replicas - (held.replicas if held else 0),
-        cost_diff=allocation.cost - cost_now,
+    )
+    if held is None:
+        return against(line, None, 0, cost_now)
+    return against(line, held.profile, held.replicas, cost_now)
+
+
+def against(line: Line, accelerator: str | None, replicas: int, cost: float) -> Line:
+    """The line with what is different from what was held before.
+
+    Args:
+        line: With an accelerator.
+        accelerator: What was held; None: nothing.
+        replicas: Of it.
+        cost: Of them, per hour.
+    """
+    moved = accelerator is not None and accelerator != line.accelerator
+    return replace(
+        line,
+        change=f"{accelerator}->{line.accelerator}" if moved else None,
+        scale=None if moved else line.replicas - replicas,
+        cost_diff=line.cost - cost,
+        held=accelerator is not None,
     )
 
 

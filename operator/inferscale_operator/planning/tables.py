@@ -24,26 +24,27 @@ def tables(report: Report) -> Group:
 
 def _parts(report: Report) -> Iterator[RenderableType]:
     if report.lines:
-        yield from _grids(report)
+        yield from grids(report.lines)
     yield _totals(report)
     yield _summary(report)
 
 
-def _grids(report: Report) -> Iterator[RenderableType]:
-    yield grid(report, "Accelerator", lambda line: line.accelerator or _NOTHING, justify="left")
-    yield grid(report, "Replicas", lambda line: str(line.replicas))
-    if any(line.held for line in report.lines):
-        yield grid(report, "Accelerator change", lambda line: line.change or "", justify="left")
-        yield grid(report, "Scale", lambda line: "" if line.scale is None else signed(line.scale))
-        yield grid(report, "Cost differential, per hour", lambda line: signed(line.cost_diff))
+def grids(lines: Sequence[Line]) -> Iterator[Table]:
+    """What the lines get, and where anything is held, what changes: models by classes, as the deck has it."""
+    yield grid(lines, "Accelerator", lambda line: line.accelerator or _NOTHING, justify="left")
+    yield grid(lines, "Replicas", lambda line: str(line.replicas))
+    if any(line.held for line in lines):
+        yield grid(lines, "Accelerator change", lambda line: line.change or "", justify="left")
+        yield grid(lines, "Scale", lambda line: "" if line.scale is None else signed(line.scale))
+        yield grid(lines, "Cost differential, per hour", lambda line: signed(line.cost_diff))
 
 
-def grid(report: Report, title: str, cell: Cell, *, justify: JustifyMethod = "right") -> Table:
+def grid(lines: Sequence[Line], title: str, cell: Cell, *, justify: JustifyMethod = "right") -> Table:
     """A table of models by classes; of servers by classes where a class has several of one model."""
-    classes = list(dict.fromkeys(line.service_class for line in report.lines))
-    several = len({(line.model, line.service_class) for line in report.lines}) < len(report.lines)
+    classes = list(dict.fromkeys(line.service_class for line in lines))
+    several = len({(line.model, line.service_class) for line in lines}) < len(lines)
     cells: dict[str, dict[str, str]] = {}
-    for line in report.lines:
+    for line in lines:
         cells.setdefault(line.server if several else line.model, {})[line.service_class] = cell(line)
     table = Table(title=title, title_justify="left")
     table.add_column("server" if several else "model", no_wrap=True)

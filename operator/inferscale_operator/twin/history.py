@@ -26,6 +26,18 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Allocated:
+    """What was asked for from a time on."""
+
+    at_s: float
+    replicas: int
+    accelerator: str
+    """Name of the profile."""
+    max_batch: int
+    """Requests that a replica runs at once, at the mean length of the answers at that time."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What was predicted for what a service had."""
 

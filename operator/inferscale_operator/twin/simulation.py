@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
 from inferscale_operator.recorder import Recorder
-from inferscale_operator.twin.cluster import Cluster
+from inferscale_operator.twin.cluster import Cluster, Engine
 from inferscale_operator.twin.deployment import Pod
-from inferscale_operator.twin.engines import COLUMNS
+from inferscale_operator.twin.engines import COLUMNS, batch_limit
 from inferscale_operator.twin.events import EventServers
-from inferscale_operator.twin.history import History
+from inferscale_operator.twin.history import Allocated, History
 from inferscale_operator.twin.ledger import Held, Ledger, cost_per_hour
 from inferscale_operator.twin.meanvalue import MeanValueServers
 from inferscale_operator.twin.need import Need
@@ -72,12 +73,28 @@ class Outcome:
     policy: str
     ledger: Ledger
     history: History
-    replicas: tuple[tuple[tuple[float, int, str], ...], ...]
-    """By service, when what was asked for changed: time, replicas, accelerator."""
+    allocated: tuple[tuple[Allocated, ...], ...]
+    """By service, what was asked for at the start and at every change."""
     below_need_s: tuple[float, ...]
     """By service, seconds in which fewer replicas were ready than the load needed."""
     needed: tuple[tuple[float, ...], ...]
     """By service and window, replicas that the load needed."""
+
+    @cached_property
+    def replicas(self) -> tuple[tuple[tuple[float, int, str], ...], ...]:
+        """By service, when replicas or accelerator changed: time, replicas, accelerator."""
+        return tuple(
+            tuple(
+                (each.at_s, each.replicas, each.accelerator)
+                for index, each in enumerate(service)
+                if index == 0 or _kind(service[index - 1]) != _kind(each)
+            )
+            for service in self.allocated
+        )
+
+
+def _kind(allocated: Allocated) -> tuple[int, str]:
+    return allocated.replicas, allocated.accelerator
 
 
 def parse_policy(text: str) -> PolicyChoice:
@@ -171,7 +188,8 @@ class _Simulation:
         else:
             self._policy = self._made(choice, optimizer, recorder)
         count = len(setting.services)
-        self._asked: list[list[tuple[float, int, str]]] = [[] for _ in range(count)]
+        self._allocated: list[list[Allocated]] = [[] for _ in range(count)]
+        self._limits: list[int | None] = [None] * count
         self._below_s = [0.0] * count
         self._needed: list[list[float]] = [[] for _ in range(count)]
         self._noted = -1
@@ -225,7 +243,7 @@ class _Simulation:
             policy=self._choice.text,
             ledger=self._ledger,
             history=self._history,
-            replicas=tuple(map(tuple, self._asked)),
+            allocated=tuple(map(tuple, self._allocated)),
             below_need_s=tuple(self._below_s),
             needed=tuple(map(tuple, self._needed)),
         )
@@ -269,10 +287,23 @@ class _Simulation:
         ready = [sum(each.ready for each in deployment.sets) for deployment in deployments]
         asked = [deployment.replicas for deployment in deployments]
         self._held = Held(cost, np.array(ready, float), np.array(asked, float), units)
-        for service, deployment, changes in zip(setting.services, deployments, self._asked, strict=True):
-            present = (deployment.replicas, cluster.engine(service, deployment.template).accelerator)
-            if not changes or changes[-1][1:] != present:
-                changes.append((now_s, *present))
+        for number, (service, deployment) in enumerate(zip(setting.services, deployments, strict=True)):
+            self._note_allocated(now_s, number, cluster.engine(service, deployment.template))
+
+    def _note_allocated(self, now_s: float, number: int, engine: Engine) -> None:
+        """Remember what a service asks for, when it changed."""
+        service, found = self._setting.services[number], self._allocated[number]
+        replicas = self._cluster.deployments[service.key].replicas
+        if (
+            found
+            and _kind(found[-1]) == (replicas, engine.accelerator)
+            and self._limits[number] == engine.max_batch
+        ):
+            return
+        self._limits[number] = engine.max_batch
+        _, outputs = self._traffics[number].lengths(np.array([now_s]))
+        fits = batch_limit(service, engine, float(outputs[0]))
+        found.append(Allocated(now_s, replicas, engine.accelerator, fits))
 
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window

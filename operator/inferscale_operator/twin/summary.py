@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from inferscale_operator.twin.changes import as_fields, changes, difference, differing
 from inferscale_operator.twin.resources import Setting
 from inferscale_operator.twin.simulation import Outcome, ServerMode
 
@@ -48,7 +48,7 @@ def _policy(setting: Setting, outcome: Outcome) -> dict[str, Any]:
         "sloRequests": round(float(good / done), 4) if done else None,
         **{
             name: round(sum(each[name] for each in services), 2)
-            for name in ("arrived", "finished", "late", "lost", "unfinished", "cost")
+            for name in ("arrived", "finished", "late", "lost", "unfinished", "cost", "costDiff")
         },
         "acceleratorHours": {
             kind: round(sum(each["acceleratorHours"].get(kind, 0.0) for each in services), 2)
@@ -67,9 +67,9 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
     service, ledger = setting.services[number], outcome.ledger
     windows = {name: float(values[number].sum()) for name, values in ledger.windows.items()}
     done = windows["finished"] + windows["lost"]
-    asked = outcome.replicas[number]
-    pairs = list(pairwise(asked))
-    moved = sum(before[2] != after[2] for before, after in pairs)
+    found = changes(setting, outcome, number)
+    moved = sum(change.moved for change in found)
+    first, last = outcome.allocated[number][0], outcome.allocated[number][-1]
     powered = all(setting.accelerators[name].power is not None for name in service.performances)
     quantile = ledger.ttft_quantile(number, service.targets.percentile or 0.95)
     return {
@@ -93,10 +93,13 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
         },
         "cost": round(float(ledger.cost[number].sum()), 4),
         "energy": round(float(ledger.energy_j[number]) / JOULES_PER_KWH, 4) if powered else None,
-        "replicaChanges": len(pairs) - moved,
+        "replicaChanges": sum(bool(change.line.scale) for change in found),
         "acceleratorChanges": moved,
         "belowNeed": round(outcome.below_need_s[number], 1),
-        "final": {"accelerator": asked[-1][2], "replicas": asked[-1][1]},
+        "initial": {"accelerator": first.accelerator, "replicas": first.replicas},
+        "final": {"accelerator": last.accelerator, "replicas": last.replicas},
+        **differing(difference(setting, number, first, last)),
+        "changes": [as_fields(change) for change in found],
     }
 
 
