@@ -137,7 +137,8 @@ class _Search:
         done, begin = self._undisputed(start)
         best, path = self._by_priority(begin)
         queue: list[tuple[_Cost, int, int, _State, tuple[Leg, ...]]] = []
-        heappush(queue, ((self._left(begin), 0, 0), self._left(begin), 0, begin, ()))
+        pending = sum(self._rank(begin))
+        heappush(queue, ((pending, 0, 0), pending, 0, begin, ()))
         costs: dict[_State, _Cost] = {begin: (0, 0, 0)}
         seen: set[_State] = set()
         number, limit = 0, min(LIMIT, WORK // max(len(begin), 1))
@@ -159,7 +160,7 @@ class _Search:
                 if after not in seen and cost < costs.get(after, (cost[0] + 1, 0, 0)):
                     costs[after] = cost
                     number += 1
-                    left_after = self._left(after)
+                    left_after = left - (leg.kind is LegKind.GOAL)
                     estimate = (cost[0] + left_after, cost[1], cost[2])
                     heappush(queue, (estimate, left_after, number, after, (*legs_so_far, leg)))
         return [*done, *path], best
@@ -181,11 +182,6 @@ class _Search:
             return Hold(here.accelerator, here.kind, here.each, replicas, here.max_batch)
         return mover.goal if where == _GOAL else mover.stops[where - 1]
 
-    @staticmethod
-    def _left(state: _State) -> int:
-        """The moves that are left at least."""
-        return sum(where != _GOAL for where, _ in state)
-
     def _clean(self, state: _State) -> bool:
         """Whether everybody is where it was, whole, or where it wants to be."""
         return all(
@@ -195,6 +191,7 @@ class _Search:
 
     @staticmethod
     def _rank(state: _State) -> tuple[bool, ...]:
+        """Who is not where it wants to be: as many moves are left at least."""
         return tuple(where != _GOAL for where, _ in state)
 
     def _undisputed(self, state: _State) -> tuple[list[Leg], _State]:
