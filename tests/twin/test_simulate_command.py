@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -47,28 +48,41 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.addresses: list[str] = []
+        self.names: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "line", "polyline"):
+        if tag != "meta":
             self.open.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self._note(attrs)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """It closes itself."""
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self._note(attrs)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
+    def _note(self, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        self.names |= {value or "" for name, value in attrs if name == "id"}
 
-def test_the_report_is_one_page_that_needs_nothing_else(scenario: Path, tmp_path: Path) -> None:
+
+@pytest.fixture
+def report(scenario: Path, tmp_path: Path) -> str:
     report = tmp_path / "report.html"
     assert invoke(scenario, "--report", report, "--servers", "mean-value").exit_code == 0
-    text = report.read_text()
+    return report.read_text()
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(report: str) -> None:
     page = Page()
-    page.feed(text)
+    page.feed(report)
     assert page.open == []
-    assert page.addresses == []
-    assert not re.search(r"https?://|@import|url\(", text)
+    assert page.addresses == ["#default/chat", "#default/code"]
+    assert {address[1:] for address in page.addresses} <= page.names
+    assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttpRequest|<link|<img|<iframe", report)
+
+
+def test_the_report_has_the_plots_the_decisions_and_the_changes(report: str) -> None:
     for said in (
         "Load, requests/min",
         "Replicas",
@@ -76,10 +90,31 @@ def test_the_report_is_one_page_that_needs_nothing_else(scenario: Path, tmp_path
         "predicted",
         "objective",
         "Cost so far",
+        "inferscale: the end against the start",
+        "Accelerator change",
     ):
-        assert said in text
-    assert "least cost" in text
-    assert "nan" not in text.split("<body>")[1].split("</pre>")[1]
+        assert said in report
+    assert "least cost" in report
+    assert "nan" not in report.split("<body>")[1].split("<script>")[0]
+
+
+def test_every_policy_is_drawn_in_every_plot(report: str) -> None:
+    """What stands within another line is not drawn, though it is in the page."""
+    found = re.findall(r"<svg.*?</svg>", report, re.DOTALL)
+    drawings = [ElementTree.fromstring(text) for text in found]  # noqa: S314 (it is our own)
+    assert len(drawings) == 2 + 2 * 4
+    for drawing in drawings:
+        lines = drawing.findall("polyline")
+        assert len(lines) == len(list(drawing.iter("polyline")))
+        label = drawing.get("aria-label") or ""
+        if not label.startswith("Load"):
+            assert {(line.get("data-label") or "").split(":")[0] for line in lines} >= {
+                "static",
+                "inferscale",
+            }
+    assert all(
+        drawing.findall("circle") for drawing in drawings if "Replicas" in (drawing.get("aria-label") or "")
+    )
 
 
 def test_errors_go_to_stderr_with_status_2(

@@ -186,7 +186,7 @@ def _page(trial: Trial, outcomes: Sequence[Outcome], figures: dict[str, Any]) ->
         for service, profile in zip(trial.setting.services, trial.profiles, strict=True)
     }
     shown = [for_plots(outcome, trial.known) for outcome in outcomes]
-    return page(trial.setting, shown, figures, tables(figures), measured)
+    return page(trial.setting, shown, figures["scenario"], tables(figures), measured)
 
 
 def _headers(texts: Sequence[str]) -> dict[str, str]:

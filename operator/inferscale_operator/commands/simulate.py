@@ -72,7 +72,7 @@ def simulate_command(
     outcomes = [simulate(setting, choice, seed=seed, mode=mode, record=record) for choice in choices]
     figures = summary(setting, outcomes, setting.scenario.seed if seed is None else seed, mode)
     if report is not None:
-        write_report(report, page(setting, outcomes, figures))
+        write_report(report, page(setting, outcomes, figures["scenario"], tables(figures)))
     if output == "json":
         click.echo(json.dumps(figures, indent=1, allow_nan=False))
     else:

@@ -168,7 +168,7 @@ def tables(setting: Setting, outcomes: Sequence[Outcome]) -> Group:
         parts.append(Text(f"{outcome.policy}: the end against the start"))
         parts += grids(lines)
         parts.append(Text(total(lines)))
-        parts.append(_log(outcome.policy, found))
+        parts.append(log(f"{outcome.policy}: changes; cost per hour more than before", found))
     return Group(*parts)
 
 
@@ -178,21 +178,14 @@ def total(lines: Sequence[Line]) -> str:
     return f"Cost per hour {cost:,.2f}, {signed(more)} against {cost - more:,.2f} at the start"
 
 
-def _log(policy: str, found: Sequence[Change]) -> Table:
-    table = Table(title=f"{policy}: changes", title_justify="left")
-    for name in (
-        "At",
-        "Service",
-        "From",
-        "Batch",
-        "To",
-        "Batch",
-        "Change",
-        "Scale",
-        "Cost differential, per hour",
-    ):
-        left = name in ("Service", "From", "To", "Change")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+def log(title: str, found: Sequence[Change], *, why: bool = False) -> Table:
+    """Every change in a row, with the reason where it is asked for."""
+    table = Table(title=title, title_justify="left")
+    left = ("Service", "From", "To", "Change")
+    for name in ("At", "Service", "From", "Batch", "To", "Batch", "Change", "Scale", "Cost/h"):
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    if why:
+        table.add_column("Why")
     for change in found:
         line, before = change.line, change.before
         table.add_row(
@@ -205,6 +198,7 @@ def _log(policy: str, found: Sequence[Change]) -> Table:
             change.kind,
             "" if line.scale is None else signed(line.scale),
             signed(line.cost_diff),
+            *([change.reason] if why else ()),
         )
     return table
 

@@ -3,67 +3,40 @@
 from __future__ import annotations
 
 import html
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
-from inferscale_operator.twin.resources import Setting
+from inferscale_operator.planning.tables import grids
+from inferscale_operator.twin import chart
+from inferscale_operator.twin.changes import changes, clock, log, total, whole
+from inferscale_operator.twin.chart import INK, MUTED, Axis, Band, Line, Mark, Points, Stroke, plot
+from inferscale_operator.twin.history import Decision
+from inferscale_operator.twin.look import COLORS, SCRIPT, STYLE
+from inferscale_operator.twin.markup import markup
+from inferscale_operator.twin.resources import START, Setting
 from inferscale_operator.twin.simulation import Outcome
-from inferscale_operator.twin.summary import tables
+from inferscale_operator.twin.traffic import Traffic
 
 Floats = NDArray[np.float64]
-Points = Sequence[tuple[float, float]]
 Measured = Mapping[str, Mapping[str, Floats]]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 150, 64, 22, 10
 MOST_POINTS = 720
 MOST_MARKS = 400
-COLORS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
-TABLE_WIDTH = 190
-
-_STYLE = """
-body{font:14px/1.45 system-ui,sans-serif;color:#111;background:#fff;
-max-width:920px;margin:24px auto;padding:0 16px}
-h1{font-size:20px}h2{font-size:16px;margin:28px 0 4px}h3{font-size:13px;font-weight:600;margin:10px 0 0}
-pre{font:11px/1.3 ui-monospace,monospace;overflow-x:auto}svg{display:block;width:100%;height:auto}
-.key{font-size:12px;margin:2px 0}.key span{margin-right:14px;white-space:nowrap}
-.key i{display:inline-block;width:18px;margin-right:4px;vertical-align:middle;border-top:2px solid}
-text{font:10px system-ui,sans-serif;fill:#555}circle:hover{r:6}
-"""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a plot."""
-
-    label: str
-    points: Points
-    color: str
-    dashed: bool = False
-    step: bool = False
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point with a text that is shown on hover."""
-
-    at: float
-    value: float
-    text: str
-    color: str
+LENGTH_POINTS = 240
+CUT = 4.0
+"""Objectives beyond which a latency is cut: everything that matters is below."""
 
 
 def page(
     setting: Setting,
     outcomes: Sequence[Outcome],
-    figures: dict[str, Any],
-    rendered: RenderableType | None = None,
+    title: str,
+    figures: RenderableType,
     measured: Measured | None = None,
 ) -> str:
     """The report as HTML.
@@ -71,175 +44,190 @@ def page(
     Args:
         setting: What was simulated.
         outcomes: Of every policy.
-        figures: Theirs.
-        rendered: What is at the top; None: the tables of the figures.
+        title: Of the page.
+        figures: What is at the top.
         measured: What was not simulated: by key of the service `itl` and `ttft` (ms), shape (windows,).
     """
-    hours = setting.scenario.duration / 3600
-    parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        f"<title>{_text(figures['scenario'])}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_text(figures['scenario'])}</h1>",
-        f"<pre>{_text(_printed(tables(figures) if rendered is None else rendered))}</pre>",
-        "<h2>All services</h2>",
-        *_plot("Cost per hour", _cost_lines(outcomes, cumulated=False), hours),
-        *_plot("Cost so far", _cost_lines(outcomes, cumulated=True), hours),
-    ]
-    for number, service in enumerate(setting.services):
-        parts.append(f"<h2>{_text(service.key)}</h2>")
-        first = outcomes[0].ledger
-        load = first.windows["arrived"][number] / first.window_s * 60
-        arrivals = Line("arrivals", _series(first.window_s, load), "#111")
-        parts += _plot("Load, requests/min", [arrivals], hours)
-        parts += _replicas(setting, outcomes, number, hours)
-        parts += _latencies(setting, outcomes, number, hours, (measured or {}).get(service.key, {}))
-    parts.append("</body></html>\n")
-    return "\n".join(parts)
-
-
-def _printed(shown: RenderableType) -> str:
-    out = io.StringIO()
-    Console(file=out, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(shown)
-    return out.getvalue()
-
-
-def _cost_lines(outcomes: Sequence[Outcome], *, cumulated: bool) -> list[Line]:
-    lines = []
-    for outcome, color in zip(outcomes, _colors(), strict=False):
-        ledger = outcome.ledger
-        cost = ledger.cost.sum(axis=0)
-        values = np.nancumsum(cost) if cumulated else cost / ledger.window_s * 3600
-        lines.append(Line(outcome.policy, _series(ledger.window_s, values), color))
-    return lines
-
-
-def _replicas(setting: Setting, outcomes: Sequence[Outcome], number: int, hours: float) -> list[str]:
-    lines, marks = [], []
-    key = setting.services[number].key
-    for outcome, color in zip(outcomes, _colors(), strict=False):
-        ledger = outcome.ledger
-        ready = ledger.ready_s[number] / ledger.window_s
-        asked = [(at / 3600, float(count)) for at, count, _ in outcome.replicas[number]]
-        asked.append((hours, asked[-1][1]))
-        lines.append(Line(f"{outcome.policy}: asked", asked, color, dashed=True, step=True))
-        lines.append(Line(f"{outcome.policy}: ready", _series(ledger.window_s, ready), color))
-        if outcome is outcomes[0]:
-            needed = np.array(outcome.needed[number])
-            lines.append(Line("needed there", _series(ledger.window_s, needed), "#888", dashed=True))
-        for change in outcome.replicas[number]:
-            text = f"{outcome.policy}, {_clock(change[0])}: {change[1]} on {change[2]}"
-            marks.append(Mark(change[0] / 3600, float(change[1]), text, color))
-        for decision in outcome.history.decisions.get(key, ())[:MOST_MARKS]:
-            said = [decision.reason, decision.summary, decision.message, *decision.events]
-            text = f"{outcome.policy}, {_clock(decision.at_s)}: " + "\n".join(filter(None, said))
-            marks.append(Mark(decision.at_s / 3600, _step_at(asked, decision.at_s / 3600), text, color))
-    return _plot("Replicas; hover over a point for the decision and its reason", lines, hours, marks)
-
-
-def _latencies(
-    setting: Setting,
-    outcomes: Sequence[Outcome],
-    number: int,
-    hours: float,
-    measured: Mapping[str, Floats],
-) -> list[str]:
-    service, parts = setting.services[number], []
-    for name, total, count, objective, predicted in (
-        ("Inter-token latency, ms", "gap_sum", "gap_count", service.targets.itl, "itl"),
-        ("Time to first token (mean), ms", "ttft_sum", "ttft_count", service.targets.ttft, "ttft"),
-    ):
-        lines = []
-        if predicted in measured:
-            values = measured[predicted]
-            lines.append(Line("measured", _series(outcomes[0].ledger.window_s, values), "#111"))
-        for outcome, color in zip(outcomes, _colors(), strict=False):
-            windows = outcome.ledger.windows
-            with np.errstate(invalid="ignore", divide="ignore"):
-                values = windows[total][number] / windows[count][number]
-            lines.append(Line(f"{outcome.policy}: observed", _series(outcome.ledger.window_s, values), color))
-            found = outcome.history.predictions.get(service.key, ())
-            points = [
-                (each.at_s / 3600, value) for each in found if (value := getattr(each, predicted)) is not None
-            ]
-            if points:
-                lines.append(Line(f"{outcome.policy}: predicted", _thinned(points), color, dashed=True))
-        if objective is not None:
-            share = service.targets.percentile if predicted == "ttft" else None
-            label = "objective" if share is None else f"objective at {share:g}"
-            lines.append(Line(label, [(0.0, objective), (hours, objective)], "#000", dashed=True))
-        parts += _plot(name, lines, hours, most=4 * objective if objective is not None else None)
-    return parts
-
-
-def _plot(
-    title: str, lines: Sequence[Line], hours: float, marks: Sequence[Mark] = (), most: float | None = None
-) -> list[str]:
-    values = [value for line in lines for _, value in line.points if math.isfinite(value)]
-    top = max(values, default=1.0) * 1.05 or 1.0
-    if most is not None:
-        top = min(top, most)
-    step = _nice(top / 4)
-
-    def x(at: float) -> float:
-        return LEFT + at / hours * (WIDTH - LEFT - 8)
-
-    def y(value: float) -> float:
-        return TOP + (1 - min(value, top) / top) * (HEIGHT - TOP - BOTTOM)
-
-    parts = [f"<h3>{_text(title)}</h3><svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img>"]
-    for number in range(int(top / step) + 1):
-        at = y(number * step)
-        parts.append(f"<line x1={LEFT} x2={WIDTH - 8} y1={at:.1f} y2={at:.1f} stroke='#ddd'/>")
-        parts.append(f"<text x={LEFT - 5} y={at + 3:.1f} text-anchor=end>{number * step:g}</text>")
-    across = _nice(hours / 8)
-    for number in range(int(hours / across) + 1):
-        label = f"{number * across:g} h"
-        parts.append(f"<text x={x(number * across):.1f} y={HEIGHT - 6} text-anchor=middle>{label}</text>")
-    for line in lines:
-        dash = " stroke-dasharray='5 3'" if line.dashed else ""
-        for piece in _pieces(line):
-            path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in piece)
-            parts.append(
-                f"<polyline points='{path}' fill=none stroke='{line.color}' stroke-width=1.4{dash}/>"
-            )
-    parts += [
-        f"<circle cx={x(m.at):.1f} cy={y(m.value):.1f} r=3 fill='{m.color}'>"
-        f"<title>{_text(m.text)}</title></circle>"
-        for m in marks
-    ]
-    key = "".join(
-        f"<span><i style='border-color:{line.color};border-top-style:{'dashed' if line.dashed else 'solid'}'>"
-        f"</i>{_text(line.label)}</span>"
-        for line in lines
+    drawing = _Drawing(setting, outcomes, measured or {})
+    script = SCRIPT.replace("RIGHT_EDGE", str(chart.WIDTH - chart.RIGHT))
+    script = script.replace("PLOT_TOP", str(chart.TOP))
+    script = script.replace("PLOT_HEIGHT", str(chart.HEIGHT - chart.TOP - chart.BOTTOM))
+    links = " ".join(f'<a href="#{_text(s.key)}">{_text(s.key)}</a>' for s in setting.services)
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width,initial-scale=1">',
+            f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>",
+            f"<h1>{_text(title)}</h1>",
+            *markup(figures),
+            f"<nav>Services: {links}</nav>",
+            "<h2>All services</h2>",
+            *drawing.together(),
+            *(part for number in range(len(setting.services)) for part in drawing.service(number)),
+            '<div id="tip"></div>',
+            f"<script>{script}</script></body></html>\n",
+        ]
     )
-    return [*parts, "</svg>", f"<div class=key>{key}</div>"]
 
 
-def _pieces(line: Line) -> Iterable[list[tuple[float, float]]]:
-    """The parts of a line between its gaps."""
-    piece: list[tuple[float, float]] = []
-    for at, value in line.points:
-        if not math.isfinite(value):
-            if piece:
-                yield piece
-            piece = []
-            continue
-        if line.step and piece:
-            piece.append((at, piece[-1][1]))
-        piece.append((at, value))
-    if piece:
-        yield piece
+class _Drawing:
+    def __init__(self, setting: Setting, outcomes: Sequence[Outcome], measured: Measured) -> None:
+        self._setting, self._outcomes, self._measured = setting, outcomes, measured
+        self._seconds = setting.scenario.duration
+        self._axis = Axis(self._seconds, None if setting.start == START else setting.start)
+        self._colored = [(outcome, f"c{number % COLORS}") for number, outcome in enumerate(outcomes)]
+
+    def together(self) -> Iterator[str]:
+        """Cost, and what is different at the end."""
+        yield '<div class="plots">'
+        yield plot("Cost per hour", list(self._costs(cumulated=False)), self._axis)
+        yield plot("Cost so far", list(self._costs(cumulated=True)), self._axis)
+        yield "</div>"
+        for outcome in self._outcomes:
+            lines = whole(self._setting, outcome)
+            if any(changes(self._setting, outcome, number) for number in range(len(lines))):
+                yield f"<details><summary>{_text(outcome.policy)}: the end against the start</summary>"
+                yield f'<p>{_text(total(lines))}</p><div class="grids">'
+                for table in grids(lines):
+                    yield from markup(table)
+                yield "</div></details>"
+
+    def service(self, number: int) -> Iterator[str]:
+        """Load, replicas, latencies and changes of one service."""
+        service = self._setting.services[number]
+        yield f'<h2 id="{_text(service.key)}">{_text(service.key)}</h2>'
+        yield f'<p class="note">{_text(self._about(number))}</p><div class="plots">'
+        first = self._outcomes[0].ledger
+        load = first.windows["arrived"][number] / first.window_s * 60
+        yield plot("Load, requests/min", [Line("arrivals", _series(first.window_s, load), INK)], self._axis)
+        yield from self._lengths(number)
+        yield self._replicas(number)
+        yield from self._latencies(number)
+        yield "</div>"
+        for outcome in self._outcomes:
+            if found := changes(self._setting, outcome, number):
+                count = "1 change" if len(found) == 1 else f"{len(found)} changes"
+                yield f"<details><summary>{_text(outcome.policy)}: {count}</summary>"
+                yield from markup(log("", found, why=True))
+                yield "</details>"
+
+    def _about(self, number: int) -> str:
+        spec, targets = self._setting.services[number].spec, self._setting.services[number].targets
+        share = "mean" if targets.percentile is None else f"{100 * targets.percentile:g} %"
+        said = [f"{spec.model}, class {spec.service_class}"]
+        if targets.itl is not None:
+            said.append(f"ITL {targets.itl:g} ms (mean)")
+        if targets.ttft is not None:
+            said.append(f"TTFT {targets.ttft:g} ms ({share})")
+        if targets.ttw is not None:
+            said.append(f"wait {targets.ttw:g} ms ({share})")
+        inputs, outputs = self._tokens(number, np.zeros(1))
+        said.append(f"{inputs[0]:,.0f} input and {outputs[0]:,.0f} output tokens at the start")
+        return "; ".join(said)
+
+    def _costs(self, *, cumulated: bool) -> Iterator[Line]:
+        for outcome, color in self._colored:
+            ledger = outcome.ledger
+            cost = ledger.cost.sum(axis=0)
+            values = np.nancumsum(cost) if cumulated else cost / ledger.window_s * 3600
+            yield Line(outcome.policy, _series(ledger.window_s, values), color)
+
+    def _lengths(self, number: int) -> Iterator[str]:
+        """Where they change."""
+        at_s = np.linspace(0.0, self._seconds, LENGTH_POINTS)
+        inputs, outputs = self._tokens(number, at_s)
+        if np.ptp(inputs) or np.ptp(outputs):
+            lines = [
+                Line(label, list(zip(at_s.tolist(), values.tolist(), strict=True)), INK, stroke)
+                for label, values, stroke in (
+                    ("input", inputs, Stroke.DASHED),
+                    ("output", outputs, Stroke.SOLID),
+                )
+            ]
+            yield plot("Mean tokens of a request", lines, self._axis)
+
+    def _tokens(self, number: int, at_s: Floats) -> tuple[Floats, Floats]:
+        scenario = self._setting.scenario
+        given = self._setting.services[number].scenario
+        traffic = Traffic(given, self._setting.path.parent, scenario.duration, scenario.seed, drawn=False)
+        return traffic.lengths(at_s)
+
+    def _replicas(self, number: int) -> str:
+        lines, marks, bands = [], [], []
+        key = self._setting.services[number].key
+        needed = np.array(self._outcomes[0].needed[number])
+        label = f"needed on what {self._outcomes[0].policy} has"
+        window_s = self._outcomes[0].ledger.window_s
+        lines.append(Line(label, _series(window_s, needed), MUTED, Stroke.DOTTED))
+        for outcome, color in self._colored:
+            asked = [(at_s, float(count)) for at_s, count, _ in outcome.replicas[number]]
+            asked.append((self._seconds, asked[-1][1]))
+            ready = outcome.ledger.ready_s[number] / window_s
+            lines.append(Line(f"{outcome.policy}: ready", _series(window_s, ready), color))
+            lines.append(Line(f"{outcome.policy}: asked", asked, color, Stroke.DASHED, step=True))
+            bands.append(Band(outcome.policy, list(self._accelerators(outcome, number)), color))
+            for at_s, count, accelerator in outcome.replicas[number][1:]:
+                text = f"{outcome.policy}, {clock(at_s)}: {count} × {accelerator}"
+                marks.append(Mark(at_s, float(count), text, color))
+            for decision in outcome.history.decisions.get(key, ())[:MOST_MARKS]:
+                text = f"{outcome.policy}, {clock(decision.at_s)}: {_said(decision)}"
+                marks.append(Mark(decision.at_s, _step_at(asked, decision.at_s), text, color))
+        title = "Replicas, accelerator; points have decisions and reasons"
+        return plot(title, lines, self._axis, marks=marks, bands=bands, counted=True)
+
+    def _accelerators(self, outcome: Outcome, number: int) -> Iterator[tuple[float, float, str]]:
+        found = outcome.replicas[number]
+        begins = [found[0], *(after for before, after in pairwise(found) if before[2] != after[2])]
+        ends = [each[0] for each in begins[1:]] + [self._seconds]
+        for (at_s, _, accelerator), end in zip(begins, ends, strict=True):
+            yield at_s, end, accelerator
+
+    def _latencies(self, number: int) -> Iterator[str]:
+        service = self._setting.services[number]
+        measured = self._measured.get(service.key, {})
+        for name, total_ms, count, objective, predicted in (
+            ("Inter-token latency, ms", "gap_sum", "gap_count", service.targets.itl, "itl"),
+            ("Time to first token (mean), ms", "ttft_sum", "ttft_count", service.targets.ttft, "ttft"),
+        ):
+            lines = []
+            if objective is not None:
+                share = service.targets.percentile if predicted == "ttft" else None
+                label = "objective" if share is None else f"objective of {100 * share:g} %"
+                ends = [(0.0, objective), (self._seconds, objective)]
+                lines.append(Line(label, ends, MUTED, Stroke.DASHED))
+            if predicted in measured:
+                points = _series(self._outcomes[0].ledger.window_s, measured[predicted])
+                lines.append(Line("measured", points, INK))
+            for outcome, color in self._colored:
+                windows = outcome.ledger.windows
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    values = windows[total_ms][number] / windows[count][number]
+                points = _series(outcome.ledger.window_s, values)
+                lines.append(Line(f"{outcome.policy}: observed", points, color))
+                found = outcome.history.predictions.get(service.key, ())
+                points = [
+                    (each.at_s, value) for each in found if (value := getattr(each, predicted)) is not None
+                ]
+                if points:
+                    lines.append(Line(f"{outcome.policy}: predicted", _thinned(points), color, Stroke.DOTTED))
+            yield plot(name, lines, self._axis, most=None if objective is None else CUT * objective)
+
+
+def _said(decision: Decision) -> str:
+    again = decision.summary and decision.message.startswith(decision.summary)
+    said = [decision.reason, "" if again else decision.summary, decision.message, *decision.events]
+    return "\n".join(filter(None, said))
 
 
 def _series(window_s: float, values: Floats) -> Points:
-    """Values of windows over their middles in hours, put together where there are too many."""
+    """Values of windows over their middles in seconds, put together where there are too many."""
     group = max(1, math.ceil(len(values) / MOST_POINTS))
     padded = np.concatenate([values, np.full(-len(values) % group, np.nan)]).reshape(-1, group)
     known = ~np.isnan(padded) & ~np.isinf(padded)
     sums = np.where(known, padded, 0.0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / known.sum(axis=1)
-    middles = (np.arange(len(means)) + 0.5) * group * window_s / 3600
+    middles = (np.arange(len(means)) + 0.5) * group * window_s
     return list(zip(middles.tolist(), means.tolist(), strict=True))
 
 
@@ -247,23 +235,8 @@ def _thinned(points: Points) -> Points:
     return points[:: max(1, math.ceil(len(points) / MOST_POINTS))]
 
 
-def _step_at(points: Points, at: float) -> float:
-    return next((value for when, value in reversed(points) if when <= at), points[0][1])
-
-
-def _nice(value: float) -> float:
-    """The next of 1, 2, 5 and their multiples by ten."""
-    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= value * (1 - 1e-9))
-
-
-def _colors() -> Iterable[str]:
-    while True:
-        yield from COLORS
-
-
-def _clock(at_s: float) -> str:
-    return f"{int(at_s // 3600)}:{int(at_s % 3600 // 60):02d}:{int(at_s % 60):02d}"
+def _step_at(points: Points, at_s: float) -> float:
+    return next((value for when, value in reversed(points) if when <= at_s), points[0][1])
 
 
 def _text(value: str) -> str:
