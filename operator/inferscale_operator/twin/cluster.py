@@ -13,14 +13,14 @@ from inferscale_operator.decide.accelerators import recognise, serving_container
 from inferscale_operator.decide.template import deployed_batch, variant_of
 from inferscale_operator.kube.parse import PodRecord
 from inferscale_operator.kube.quantities import pod_requests
-from inferscale_operator.snapshot import NodeState, PodState
+from inferscale_operator.snapshot import DeploymentState, NodeState, PodState
 from inferscale_operator.twin.deployment import Deployment, Pod
-from inferscale_operator.twin.resources import TYPE_LABEL, Setting, SimulatedService
+from inferscale_operator.twin.nodes import Nodes
+from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.scenario import FailingStart, NodeLoss
 
 ROUNDS = 50
 CONTROLLER_S = 1.0
-UNLIMITED = 1_000_000
 CONTAINER = "engine"
 
 
@@ -63,15 +63,15 @@ class Cluster:
     setting: Setting
     observer: Observer
     now_s: float = 0.0
-    nodes: dict[str, NodeState] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
     """By key of the service."""
     version: int = 0
     """Changes whenever something did that an operator could see."""
+    marks: dict[str, int] = field(default_factory=dict)
+    """By key of the service, a number that grows when something of it may have changed."""
     _leaving: list[_Leaving] = field(default_factory=list)
     _starting: dict[Pod, tuple[SimulatedService, float]] = field(default_factory=dict)
     """With the time at which each becomes ready."""
-    _free: dict[str, dict[str, int]] = field(default_factory=dict)
     _unsettled: set[str] = field(default_factory=set)
     _engines: dict[tuple[str, int], tuple[Mapping[str, Any], Engine]] = field(default_factory=dict)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
@@ -79,11 +79,14 @@ class Cluster:
     _pending: set[str] = field(default_factory=set)
     """Services with pods that have no node, perhaps."""
     _lost: dict[NodeLoss, list[str]] = field(default_factory=dict)
+    _services: dict[str, SimulatedService] = field(default_factory=dict)
+    _marked: int = 0
+    _states: dict[str, tuple[int, DeploymentState]] = field(default_factory=dict)
+    _records: dict[str, tuple[int, dict[tuple[str, str], PodRecord]]] = field(default_factory=dict)
+    """Both by key of the service, with its mark when they were made."""
 
     def __post_init__(self) -> None:
-        for node in scenario_nodes(self.setting):
-            self.nodes[node.name] = node
-            self._free[node.name] = dict(node.allocatable)
+        self._nodes = Nodes(self.setting)
         for service in self.setting.services:
             initial = service.scenario.initial
             self.deployments[service.key] = Deployment(
@@ -92,6 +95,8 @@ class Cluster:
                 initial.replicas,
                 pod_template(self.setting, service, initial.accelerator, initial.max_batch),
             )
+            self._services[service.key] = service
+            self._mark(service.key)
             self._unsettled.add(service.key)
         self._settle(at_once=True)
         for number, each in enumerate(self.setting.scenario.disturbances):
@@ -100,6 +105,11 @@ class Cluster:
                 if each.until is not None:
                     self._due.append((each.until, number, lambda each=each: self._regain(each)))  # type: ignore[misc]
         self._due.sort(key=lambda due: due[:2])
+
+    @property
+    def nodes(self) -> Mapping[str, NodeState]:
+        """The nodes by name."""
+        return self._nodes.states
 
     def moment(self, at_s: float) -> datetime:
         """A time of the simulation as the operator sees it."""
@@ -122,7 +132,7 @@ class Cluster:
             self._due.pop(0)[2]()
         for each in [each for each in self._leaving if each.ends_s <= now_s]:
             self._leaving.remove(each)
-            self._release(each.pod)
+            self._release(each.service.key, each.pod)
             self.observer.stopped(each.pod, now_s, lost=False)
             self._touch(each.service.key)
         for pod, (service, at_s) in list(self._starting.items()):
@@ -138,8 +148,7 @@ class Cluster:
 
     def replace(self, key: str, accelerator: str, replicas: int, max_batch: int | None) -> None:
         """What no cluster can: other replicas at once, without start-up."""
-        service = next(each for each in self.setting.services if each.key == key)
-        deployment = self.deployments[key]
+        service, deployment = self._services[key], self.deployments[key]
         deployment.template = pod_template(self.setting, service, accelerator, max_batch)
         deployment.replicas = replicas
         old = [pod for each in deployment.sets for pod in each.pods if each.template != deployment.template]
@@ -147,7 +156,7 @@ class Cluster:
             if each.template != deployment.template:
                 each.desired, each.pods = 0, []
         for pod in old:
-            self._release(pod)
+            self._release(key, pod)
             self._starting.pop(pod, None)
             if pod.ready_s is not None:
                 self.observer.stopped(pod, self.now_s, lost=False)
@@ -179,30 +188,59 @@ class Cluster:
     def pods(self) -> Iterator[tuple[SimulatedService, Pod, Engine, bool]]:
         """All pods with their service, what they are, and whether they are to go."""
         for service in self.setting.services:
-            for pod in self.deployments[service.key].pods:
-                yield service, pod, self.engine(service, pod.template), False
+            yield from self.pods_of(service, leaving=False)
         for each in self._leaving:
             yield each.service, each.pod, each.engine, True
+
+    def pods_of(
+        self, service: SimulatedService, *, leaving: bool = True
+    ) -> Iterator[tuple[SimulatedService, Pod, Engine, bool]]:
+        """Those of one service; without `leaving` only those that are not to go."""
+        for pod in self.deployments[service.key].pods:
+            yield service, pod, self.engine(service, pod.template), False
+        if leaving:
+            for each in self._leaving:
+                if each.service is service:
+                    yield service, each.pod, each.engine, True
+
+    def state(self, key: str) -> DeploymentState:
+        """The Deployment of a service as the operator reads it."""
+        found = self._states.get(key)
+        if found is None or found[0] != self.marks[key]:
+            found = self._states[key] = self.marks[key], self.deployments[key].state()
+        return found[1]
 
     def records(self) -> dict[tuple[str, str], PodRecord]:
         """The pods as the operator has them from its watch."""
         result = {}
-        for service, pod, _, leaving in self.pods():
-            namespace = service.resource.namespace or ""
-            ready = self._readied_s.get(pod)
-            result[namespace, pod.name] = PodRecord(
-                PodState(
-                    namespace=namespace,
-                    name=pod.name,
-                    deployment=service.spec.target_ref.name,
-                    node=pod.node,
-                    requests=pod_requests(pod.template),
-                    ready=ready is not None,
-                    terminating=leaving,
-                ),
-                self.moment(ready) if ready is not None else None,
-            )
+        for service in self.setting.services:
+            mark = self.marks[service.key]
+            found = self._records.get(service.key)
+            if found is None or found[0] != mark:
+                pods = self.deployments[service.key].pods
+                made = dict(self._record(service, pod, terminating=False) for pod in pods)
+                found = self._records[service.key] = mark, made
+            result.update(found[1])
+        for each in self._leaving:
+            key, record = self._record(each.service, each.pod, terminating=True)
+            result[key] = record
         return result
+
+    def _record(
+        self, service: SimulatedService, pod: Pod, *, terminating: bool
+    ) -> tuple[tuple[str, str], PodRecord]:
+        namespace = service.resource.namespace or ""
+        ready = self._readied_s.get(pod)
+        state = PodState(
+            namespace=namespace,
+            name=pod.name,
+            deployment=service.spec.target_ref.name,
+            node=pod.node,
+            requests=pod_requests(pod.template),
+            ready=ready is not None,
+            terminating=terminating,
+        )
+        return (namespace, pod.name), PodRecord(state, self.moment(ready) if ready is not None else None)
 
     def _settle(self, *, at_once: bool = False) -> None:
         """Let the controllers and the scheduler work until nothing changes."""
@@ -210,9 +248,8 @@ class Cluster:
             if not self._unsettled:
                 break
             keys, self._unsettled = sorted(self._unsettled), set()
-            for service in self.setting.services:
-                if service.key in keys:
-                    self._sync(service)
+            for key in keys:
+                self._sync(self._services[key])
             self._schedule(at_once=at_once)
         # What is not settled by now goes on a moment later.
 
@@ -231,38 +268,27 @@ class Cluster:
                 self._leaving.append(_Leaving(service, deployment, pod, self.now_s + grace, engine))
                 self.observer.leaving(pod, self.now_s)
                 continue
-            self._release(pod)
+            self._release(service.key, pod)
             if ready:
                 self.observer.stopped(pod, self.now_s, lost=False)
+        self._mark(service.key)
         if before != [(s.desired, s.revision, len(s.pods)) for s in deployment.sets]:
             self._touch(service.key)
 
     def _schedule(self, *, at_once: bool) -> None:
-        for service in self.setting.services:
-            if service.key in self._pending:
-                pods = [pod for pod in self.deployments[service.key].pods if pod.node is None]
-                placed = [self._place(service, pod, at_once=at_once) for pod in pods]
-                if all(placed):
-                    self._pending.discard(service.key)
+        for key in sorted(self._pending):
+            pods = [pod for pod in self.deployments[key].pods if pod.node is None]
+            placed = [self._place(self._services[key], pod, at_once=at_once) for pod in pods]
+            if all(placed):
+                self._pending.discard(key)
 
     def _place(self, service: SimulatedService, pod: Pod, *, at_once: bool) -> bool:
-        wanted = pod_requests(pod.template)
-        selector = (pod.template.get("nodeSelector") or {}).items()
-        fits = [
-            name
-            for name, node in self.nodes.items()
-            if node.usable
-            and all(self._free[name].get(resource, 0) >= amount for resource, amount in wanted.items())
-            and selector <= node.labels.items()
-        ]
-        if not fits:
+        name = self._nodes.place(pod.template.get("nodeSelector") or {}, pod_requests(pod.template))
+        if name is None:
             return False
-        # The fullest node that has room, so that large pods find a whole one.
-        name = min(fits, key=lambda each: (sum(self._free[each].values()), each))
-        for resource, amount in wanted.items():
-            self._free[name][resource] -= amount
         pod.node = name
         self.version += 1
+        self._mark(service.key)
         if at_once:
             self._ready(service, pod)
             return True
@@ -291,55 +317,48 @@ class Cluster:
         self.observer.started(service, pod, engine, self.now_s)
         self._touch(service.key)
 
-    def _release(self, pod: Pod) -> None:
+    def _release(self, key: str, pod: Pod) -> None:
         self._readied_s.pop(pod, None)
-        if pod.node in self._free:
-            for resource, amount in pod_requests(pod.template).items():
-                self._free[pod.node][resource] += amount
+        if pod.node is not None:
+            self._nodes.release(pod.node, pod_requests(pod.template))
         pod.node = None
         self.version += 1
+        self._mark(key)
         # Somebody may wait for the room.
         self._unsettled |= self._pending
 
     def _lose(self, loss: NodeLoss) -> None:
-        fullest = sorted(
-            (name for name in self._of_type(loss) if self.nodes[name].usable),
-            key=lambda name: (sum(self._free[name].values()), name),
-        )
-        for name in fullest[: loss.count]:
+        for name in self._nodes.fullest(loss.type)[: loss.count]:
             self._lost.setdefault(loss, []).append(name)
-            self.nodes[name] = replace(self.nodes[name], usable=False)
+            self._nodes.use(name, usable=False)
             for each in [each for each in self._leaving if each.pod.node == name]:
                 self._leaving.remove(each)
-                self._release(each.pod)
+                self._release(each.service.key, each.pod)
                 self.observer.stopped(each.pod, self.now_s, lost=True)
             for service in self.setting.services:
                 for replica_set in self.deployments[service.key].sets:
                     for pod in [pod for pod in replica_set.pods if pod.node == name]:
                         replica_set.pods.remove(pod)
                         self._starting.pop(pod, None)
-                        self._release(pod)
+                        self._release(service.key, pod)
                         if pod.ready_s is not None:
                             self.observer.stopped(pod, self.now_s, lost=True)
                         self._touch(service.key)
 
     def _regain(self, loss: NodeLoss) -> None:
         for name in self._lost.pop(loss, []):
-            self.nodes[name] = replace(self.nodes[name], usable=True)
+            self._nodes.use(name, usable=True)
         self._unsettled |= set(self.deployments)
         self.version += 1
-
-    def _of_type(self, loss: NodeLoss) -> list[str]:
-        selectors = [s.node_selector for s in self.setting.accelerators.values() if s.type == loss.type]
-        return sorted(
-            name
-            for name, node in self.nodes.items()
-            if any(selector.items() <= node.labels.items() for selector in selectors)
-        )
 
     def _touch(self, key: str) -> None:
         self._unsettled.add(key)
         self.version += 1
+        self._mark(key)
+
+    def _mark(self, key: str) -> None:
+        self._marked += 1
+        self.marks[key] = self._marked
 
 
 def pod_template(
@@ -366,22 +385,3 @@ def pod_template(
             t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations
         ]
     return template
-
-
-def scenario_nodes(setting: Setting) -> Iterator[NodeState]:
-    """The nodes of a scenario: its pools, its capacity on one node a type, or one without limit."""
-    scenario = setting.scenario
-    pools = [(pool.type, pool.count, pool.units) for pool in scenario.nodes]
-    pools += [(kind, 1, units) for kind, units in scenario.capacity.items()]
-    if not pools:
-        pools = [(kind, 1, UNLIMITED) for kind in sorted({s.type for s in setting.accelerators.values()})]
-    made = 0
-    for kind, count, units in pools:
-        profiles = [spec for spec in setting.accelerators.values() if spec.type == kind]
-        labels: dict[str, str] = {TYPE_LABEL: kind}
-        for spec in profiles:
-            labels |= spec.node_selector
-        for number in range(count):
-            made += 1
-            name = f"{kind.lower()}-{made:05d}-{number}"
-            yield NodeState(name, labels, {p.resource_name: units for p in profiles}, usable=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 import inferscale_queueing as queueing
 from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.resources import SimulatedService
+
+Floats = NDArray[np.float64]
 
 RUNNING, WAITING, FINISHED, INPUT, OUTPUT = range(5)
 INPUT_SUM, INPUT_COUNT, OUTPUT_SUM, OUTPUT_COUNT = range(5, 9)
@@ -39,6 +42,13 @@ LENGTH_STEP = math.log(1.02)
 def length_step(tokens: float) -> float:
     """A mean length, rounded to steps of 2 %, so that what is known of one is kept for all that are near."""
     return math.exp(round(math.log(tokens) / LENGTH_STEP) * LENGTH_STEP) if tokens > 0 else 0.0
+
+
+def step_numbers(tokens: Floats) -> Floats:
+    """The numbers of those steps, any shape; minus infinity where there are no tokens."""
+    with np.errstate(divide="ignore"):
+        numbers: Floats = np.rint(np.log(np.maximum(tokens, 0.0)) / LENGTH_STEP)
+    return numbers
 
 
 def latency_model(

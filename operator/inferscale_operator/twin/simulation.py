@@ -28,7 +28,7 @@ from inferscale_operator.twin.meanvalue import MeanValueServers
 from inferscale_operator.twin.need import Need
 from inferscale_operator.twin.policies import Clairvoyant, Hpa, HpaSettings, Policy, Static, Threshold
 from inferscale_operator.twin.product import Product
-from inferscale_operator.twin.resources import Setting
+from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import LOOKBACK_S, Samples
 from inferscale_operator.twin.scenario import MetricOutage
 from inferscale_operator.twin.traffic import Traffic
@@ -77,8 +77,8 @@ class Outcome:
     """By service, what was asked for at the start and at every change."""
     below_need_s: tuple[float, ...]
     """By service, seconds in which fewer replicas were ready than the load needed."""
-    needed: tuple[tuple[float, ...], ...]
-    """By service and window, replicas that the load needed."""
+    needed: NDArray[np.float64]
+    """Replicas that the load needed, shape (services, windows)."""
 
     @cached_property
     def replicas(self) -> tuple[tuple[tuple[float, int, str], ...], ...]:
@@ -177,7 +177,7 @@ class _Simulation:
         else:
             self._servers = MeanValueServers(setting, self._traffics, self._samples, self._ledger, seed)
         self._cluster = Cluster(setting, self._servers)
-        self._need = Need(setting)
+        self._need = Need(setting, self._traffics)
         recorder = (
             Recorder(record, KEEP_RECORDS) if record is not None and choice.name == "inferscale" else None
         )
@@ -190,10 +190,19 @@ class _Simulation:
         count = len(setting.services)
         self._allocated: list[list[Allocated]] = [[] for _ in range(count)]
         self._limits: list[int | None] = [None] * count
-        self._below_s = [0.0] * count
-        self._needed: list[list[float]] = [[] for _ in range(count)]
+        self._below_s = np.zeros(count)
+        self._needed = np.zeros((count, self._ledger.count))
+        self._engines = [
+            self._cluster.engine(service, self._cluster.deployments[service.key].template)
+            for service in setting.services
+        ]
+        """By service, what a pod of its present template is."""
+        self._seen: list[int] = [-1] * count
         self._noted = -1
-        self._powered: list[tuple[int, Pod, int, PowerSchema]] = []
+        self._powered: dict[int, list[tuple[Pod, int, PowerSchema]]] = {}
+        self._held = Held(
+            np.zeros(count), np.zeros(count), np.zeros(count), np.zeros((count, len(self._ledger.types)))
+        )
 
     def _made(
         self, choice: PolicyChoice, optimizer: OptimizerPolicySpec, recorder: Recorder | None
@@ -244,8 +253,8 @@ class _Simulation:
             ledger=self._ledger,
             history=self._history,
             allocated=tuple(map(tuple, self._allocated)),
-            below_need_s=tuple(self._below_s),
-            needed=tuple(map(tuple, self._needed)),
+            below_need_s=tuple(self._below_s.tolist()),
+            needed=self._needed,
         )
 
     def _dark(self, now_s: float) -> bool:
@@ -258,37 +267,47 @@ class _Simulation:
         """Account for what is held from one event to the next."""
         if to_s > from_s:
             watts = np.zeros(len(self._setting.services))
-            for number, pod, count, power in self._powered:
-                used = self._servers.utilization(pod)
-                points = (0.0, power.mid_util, 1.0), (power.idle, power.mid_power, power.full)
-                watts[number] += count * float(np.interp(used, *points))
+            for number, pods in self._powered.items():
+                for pod, count, power in pods:
+                    used = self._servers.utilization(pod)
+                    points = (0.0, power.mid_util, 1.0), (power.idle, power.mid_power, power.full)
+                    watts[number] += count * float(np.interp(used, *points))
             self._ledger.hold(from_s, to_s, self._held, watts)
 
     def _note(self, now_s: float) -> None:
         """Remember what is held and asked for, when it changed."""
-        cluster, setting = self._cluster, self._setting
+        cluster = self._cluster
         if cluster.version == self._noted:
             return
         self._noted = cluster.version
-        types = {kind: column for column, kind in enumerate(self._ledger.types)}
-        index = {service.key: number for number, service in enumerate(setting.services)}
-        cost, units = np.zeros(len(index)), np.zeros((len(index), len(types)))
-        self._powered = []
-        for service, pod, engine, _ in cluster.pods():
+        for number, service in enumerate(self._setting.services):
+            mark = cluster.marks[service.key]
+            if mark != self._seen[number]:
+                self._seen[number] = mark
+                self._note_service(number, service, now_s)
+
+    def _note_service(self, number: int, service: SimulatedService, now_s: float) -> None:
+        cluster, setting, held = self._cluster, self._setting, self._held
+        held.cost[number], held.units[number] = 0.0, 0.0
+        powered = []
+        for _, pod, engine, _ in cluster.pods_of(service):
             if pod.node is None:
                 continue
-            number, profile = index[service.key], setting.accelerators[engine.accelerator]
-            cost[number] += cost_per_hour(setting, service, engine.accelerator)
-            units[number, types[profile.type]] += engine.units
+            profile = setting.accelerators[engine.accelerator]
+            held.cost[number] += cost_per_hour(setting, service, engine.accelerator)
+            held.units[number, self._ledger.types.index(profile.type)] += engine.units
             if profile.power is not None:
                 count = service.performances[engine.accelerator].acc_count
-                self._powered.append((number, pod, count, profile.power))
-        deployments = [cluster.deployments[service.key] for service in setting.services]
-        ready = [sum(each.ready for each in deployment.sets) for deployment in deployments]
-        asked = [deployment.replicas for deployment in deployments]
-        self._held = Held(cost, np.array(ready, float), np.array(asked, float), units)
-        for number, (service, deployment) in enumerate(zip(setting.services, deployments, strict=True)):
-            self._note_allocated(now_s, number, cluster.engine(service, deployment.template))
+                powered.append((pod, count, profile.power))
+        if powered:
+            self._powered[number] = powered
+        else:
+            self._powered.pop(number, None)
+        deployment = cluster.deployments[service.key]
+        held.ready[number] = sum(each.ready for each in deployment.sets)
+        held.asked[number] = deployment.replicas
+        self._engines[number] = cluster.engine(service, deployment.template)
+        self._note_allocated(now_s, number, self._engines[number])
 
     def _note_allocated(self, now_s: float, number: int, engine: Engine) -> None:
         """Remember what a service asks for, when it changed."""
@@ -308,19 +327,11 @@ class _Simulation:
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window
         begin, end = window * length, min((window + 1) * length, self._setting.scenario.duration)
-        for number, service in enumerate(self._setting.services):
-            rate = float(self._traffics[number].rate(np.array([(begin + end) / 2]))[0]) * 60
-            inputs, outputs = (
-                float(tokens[0]) for tokens in self._traffics[number].lengths(np.array([(begin + end) / 2]))
-            )
-            deployment = self._cluster.deployments[service.key]
-            engine = self._cluster.engine(service, deployment.template)
-            needed = self._need.replicas(number, engine, rate, inputs, outputs)
-            self._needed[number].append(needed)
-            ready = self._ledger.ready_s[number, window] / max(end - begin, 1e-9)
-            # What was ready by its mean: a replica that came half-way counts half.
-            if needed > ready + 1e-9:
-                self._below_s[number] += end - begin
+        needed = self._need.replicas(window, self._engines)
+        self._needed[:, window] = needed
+        # What was ready by its mean: a replica that came half-way counts half.
+        ready = self._ledger.ready_s[:, window] / max(end - begin, 1e-9)
+        self._below_s[needed > ready + 1e-9] += end - begin
 
 
 def _optimizer(setting: Setting, choice: PolicyChoice) -> OptimizerPolicySpec:
