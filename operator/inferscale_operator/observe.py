@@ -185,17 +185,16 @@ def _join(world: World) -> _Joined:
     for _, pod in sorted(world.pods.items()):
         if pod.state.deployment is not None:
             pods.setdefault((pod.state.namespace, pod.state.deployment), []).append(pod)
+
+    def joined(key: Key, deployment: DeploymentState) -> DeploymentState:
+        found = sorted(replica_sets.get(key, ()), key=lambda item: (item.revision, item.name))
+        sets, autoscaler = tuple(found), autoscalers.get(key)
+        if (deployment.replica_sets, deployment.autoscaler) == (sets, autoscaler):
+            return deployment
+        return replace(deployment, replica_sets=sets, autoscaler=autoscaler)
+
     return _Joined(
-        {
-            key: replace(
-                deployment,
-                replica_sets=tuple(
-                    sorted(replica_sets.get(key, ()), key=lambda item: (item.revision, item.name))
-                ),
-                autoscaler=autoscalers.get(key),
-            )
-            for key, deployment in world.deployments.items()
-        },
+        {key: joined(key, deployment) for key, deployment in world.deployments.items()},
         {key: tuple(found) for key, found in pods.items()},
     )
 
@@ -270,7 +269,7 @@ def _service(
     load: ObservedLoad,
     lacks_label: str,
 ) -> ServiceState:
-    if deployment is not None:
+    if deployment is not None and _has_variables(deployment.pod_spec):
         names = _named_variables(record.resource.spec)
         if allocation is not None:
             names |= _moved_variables(allocation.status)
@@ -320,6 +319,10 @@ def _moved_variables(status: InferenceAllocationStatus | None) -> frozenset[str]
         return frozenset()
     containers = status.move.prior_template.get("containers") or ()
     return frozenset(variable["name"] for container in containers for variable in container.get("env") or ())
+
+
+def _has_variables(pod_spec: Mapping[str, Any]) -> bool:
+    return any("env" in container for container in pod_spec.get("containers", ()))
 
 
 def _trimmed(pod_spec: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -161,6 +161,7 @@ def _stock(
     sizes: list[int] = []
     free: list[int] = []
     held_by_node: list[Counter[tuple[str, str]]] = []
+    held: Counter[tuple[str, str]] = Counter()
     others = 0
     for node in nodes:
         resources = resources_of(node, members, tolerations)
@@ -174,6 +175,8 @@ def _stock(
             owner = (pod.namespace, pod.deployment or "")
             if owner in managed:
                 here[owner] += units
+                if units:
+                    held[owner] += units
             else:
                 others += units
         held_by_node.append(here)
@@ -185,7 +188,7 @@ def _stock(
     by_node = not stated and not elastic
     return Stock(
         capacity=max(counted - max(p.capacity.headroom for p in members), 0),
-        held=sum(held_by_node, Counter()),
+        held=+held,
         used_by_others=others,
         node_sizes=tuple(sizes) if by_node else (),
         free_by_node=tuple(free) if by_node else (),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import LoadStatus
-from inferscale_operator.snapshot import LoadState, ObservedLoad, Snapshot, UnknownCause
+from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState, Snapshot, UnknownCause
 
 JUMP = 1000.0
 """How many times a figure may grow or shrink between two ticks."""
@@ -15,15 +15,14 @@ JUMP = 1000.0
 def with_doubts(snapshot: Snapshot) -> Snapshot:
     """The snapshot with those loads unknown that jumped and have not stayed so for a window."""
     window = timedelta(seconds=snapshot.policy.metrics.window_seconds)
-    return replace(
-        snapshot,
-        services=tuple(
-            replace(state, load=doubted(state.load, state.allocation.load, snapshot.time, window))
-            if state.allocation is not None and state.allocation.load is not None
-            else state
-            for state in snapshot.services
-        ),
-    )
+
+    def believed(state: ServiceState) -> ServiceState:
+        if state.allocation is None or state.allocation.load is None:
+            return state
+        load = doubted(state.load, state.allocation.load, snapshot.time, window)
+        return state if load is state.load else replace(state, load=load)
+
+    return replace(snapshot, services=tuple(believed(state) for state in snapshot.services))
 
 
 def doubted(load: ObservedLoad, last: LoadStatus, now: datetime, window: timedelta) -> ObservedLoad:

@@ -163,22 +163,25 @@ def _load(report: _Report) -> ObservedLoad:
             f"none of the {len(reporting)} pods that report has a rate of"
             f" {_names(report.preset.completions)} over {report.settings.window_seconds} s yet",
         )
+    state, message = _state(report, reporting, silent)
+    arrivals = _arrivals(report, reporting, silent) * SECONDS_PER_MINUTE
+    output_tokens = _mean(report, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT)
+    if state is LoadState.OBSERVED and arrivals and output_tokens is None:
+        window = report.settings.window_seconds
+        message = f"no request has finished in {window} s: token lengths are not known"
     load = ObservedLoad(
-        LoadState.OBSERVED,
-        arrival_rate=_arrivals(report, reporting, silent) * SECONDS_PER_MINUTE,
+        state,
+        message,
+        arrival_rate=arrivals,
         input_tokens=_input_tokens(report),
-        output_tokens=_mean(report, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT),
+        output_tokens=output_tokens,
         itl=_mean(report, Query.ITL_SUM, Query.ITL_COUNT, MS_PER_SECOND),
         ttft=_mean(report, Query.TTFT_SUM, Query.TTFT_COUNT, MS_PER_SECOND),
         in_flight=fsum(values[Query.IN_FLIGHT].values()),
     )
     if absurdity := _absurdity(load, report):
         return ObservedLoad(LoadState.UNKNOWN, absurdity, cause=UnknownCause.ABSURD_VALUE)
-    state, message = _state(report, reporting, silent)
-    if state is LoadState.OBSERVED and load.arrival_rate and load.output_tokens is None:
-        window = report.settings.window_seconds
-        message = f"no request has finished in {window} s: token lengths are not known"
-    return replace(load, state=state, message=message)
+    return load
 
 
 def _state(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -> tuple[LoadState, str]:
@@ -262,7 +265,7 @@ def _input_tokens(report: _Report) -> float | None:
 
 def _mean(report: _Report, total: Query, count: Query, scale: float = 1.0) -> float | None:
     totals, counts = report.values[total], report.values[count]
-    pods = totals.keys() & counts.keys()
+    pods = totals.keys() if totals.keys() == counts.keys() else totals.keys() & counts.keys()
     observations = fsum(counts[pod] for pod in pods)
     return scale * fsum(totals[pod] for pod in pods) / observations if observations > 0 else None
 

@@ -11,6 +11,7 @@ from inferscale_operator.metrics.queries import GATEWAY_QUERIES, Answers, Query,
 # Pods of a ReplicaSet are named `<ReplicaSet>-<suffix>`; the API server cuts what is before the suffix.
 _SUFFIX_LENGTH = 5
 _LONGEST_STEM = 63 - _SUFFIX_LENGTH
+_QUERIES = tuple(Query)
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,17 @@ def by_workload(
         whole = (f"{name}-" for name in workload.replica_sets if len(name) < _LONGEST_STEM)
         stems.update(((workload.namespace, stem), key) for stem in whole)
     result: dict[str, dict[Query, dict[str, float]]] = {
-        key: {query: {} for query in Query} for key in workloads
+        key: {query: {} for query in _QUERIES} for key in workloads
     }
+    # The same pods answer nearly every query.
+    owners: dict[SampleKey, str | None] = {}
     for query, answer in answers.items():
         if query in GATEWAY_QUERIES:
             continue
-        for (namespace, name), value in answer.values.items():
-            owner = pods.get((namespace, name)) or stems.get((namespace, name[:-_SUFFIX_LENGTH]))
+        for pod, value in answer.values.items():
+            if pod not in owners:
+                owners[pod] = pods.get(pod) or stems.get((pod[0], pod[1][:-_SUFFIX_LENGTH]))
+            owner = owners[pod]
             if owner is not None:
-                result[owner][query][name] = value
+                result[owner][query][pod[1]] = value
     return result

@@ -14,12 +14,12 @@ from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSetting
 from inferscale_operator.decide import advance, decide
 from inferscale_operator.kube import parse
 from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, ReplicaSetRecord
-from inferscale_operator.kube.stores import World
+from inferscale_operator.kube.stores import Key, World
 from inferscale_operator.metrics.queries import Answer, Answers, queries
 from inferscale_operator.observe import observe
 from inferscale_operator.plan import Plan, StatusPlan
 from inferscale_operator.recorder import Recorder
-from inferscale_operator.snapshot import Resource
+from inferscale_operator.snapshot import DeploymentState, Resource
 from inferscale_operator.twin.cluster import Cluster
 from inferscale_operator.twin.history import Decision, History
 from inferscale_operator.twin.promql import compile_query
@@ -28,6 +28,7 @@ from inferscale_operator.twin.samples import Samples
 from inferscale_operator.twin.scenario import MetricOutage
 
 BETWEEN_STEPS_S = 1.0
+_SERVICE = "InferenceService"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class SimulatedPrometheus:
             for each in self.setting.scenario.disturbances
         )
         result: dict[str, Answers] = {}
+        keys = self.samples.keys
         for preset in presets:
             answers = {}
             for query, question in queries(preset, settings).items():
@@ -57,9 +59,9 @@ class SimulatedPrometheus:
                     compile_query(question.expression)(self.samples, time), self.samples.size
                 )
                 found = np.flatnonzero(np.isfinite(value))
-                keys = self.samples.keys
+                known = zip(found.tolist(), value[found].tolist(), strict=True)
                 answers[query] = Answer(
-                    {key: float(value[slot]) for slot in found if (key := keys[slot]) is not None}
+                    {key: figure for slot, figure in known if (key := keys[slot]) is not None}
                 )
             result[preset.name] = answers
         return result
@@ -79,9 +81,24 @@ class Product:
     _tick_s: float = 0.0
     _seen: int = -1
     _allocations: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
-    _statuses: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    _resources: dict[str, Resource[Any]] = field(default_factory=dict)
+    _statuses: dict[tuple[str, Key], Mapping[str, Any]] = field(default_factory=dict)
+    _originals: dict[tuple[str, Key], Resource[Any]] = field(default_factory=dict)
+    _customs: dict[str, dict[Key, CustomRecord[Any]]] = field(default_factory=dict)
+    """Custom resources as they are now, by kind."""
+    _records: dict[Key, AllocationRecord] = field(default_factory=dict)
+    _deployments: dict[Key, DeploymentState] = field(default_factory=dict)
+    _replica_sets: dict[str, dict[Key, ReplicaSetRecord]] = field(default_factory=dict)
+    _marks: dict[str, int] = field(default_factory=dict)
+    """By key of the service, the mark of its Deployment when it was looked at."""
     _saved: float | None = None
+
+    def __post_init__(self) -> None:
+        for kind in ("AcceleratorProfile", "ModelProfile", "ServiceClass"):
+            self._originals |= {(kind, ("", each.name)): each for each in self.setting.resources[kind]}
+        for service in self.setting.services:
+            self._originals[_SERVICE, _key(service.key)] = service.resource
+        for (kind, key), resource in self._originals.items():
+            self._customs.setdefault(kind, {})[key] = CustomRecord(resource, deleting=False)
 
     def act(self, now_s: float) -> None:
         """Decide, or take the moves further."""
@@ -112,51 +129,42 @@ class Product:
         return any(status.move is not None for status in self._allocations.values())
 
     def _world(self) -> World:
-        setting, cluster = self.setting, self.cluster
+        cluster = self.cluster
         policy = Resource(POLICY_NAME, "uid-policy", 1, self.policy)
+        self._look()
         return World(
-            accelerator_profiles=self._custom("AcceleratorProfile"),
-            model_profiles=self._custom("ModelProfile"),
-            service_classes=self._custom("ServiceClass"),
+            accelerator_profiles=self._customs["AcceleratorProfile"],
+            model_profiles=self._customs["ModelProfile"],
+            service_classes=self._customs["ServiceClass"],
             policies={("", POLICY_NAME): CustomRecord(policy, deleting=False)},
-            services={
-                (service.resource.namespace or "", service.resource.name): CustomRecord(
-                    self._resources.get(service.key, service.resource), deleting=False
-                )
-                for service in setting.services
-            },
-            allocations={
-                tuple(key.split("/")): _record(key, status, cluster)  # type: ignore[misc]
-                for key, status in self._allocations.items()
-            },
+            services=self._customs[_SERVICE],
+            allocations=self._records,
             saved=self._saved,
             nodes={("", name): node for name, node in cluster.nodes.items()},
             pods=cluster.records(),
-            deployments={
-                (deployment.namespace, deployment.name): replace(deployment.state(), replica_sets=())
-                for deployment in cluster.deployments.values()
-            },
-            replica_sets={
-                (deployment.namespace, each.name): ReplicaSetRecord(
-                    deployment.namespace, deployment.name, each
-                )
-                for deployment in cluster.deployments.values()
-                for each in deployment.state().replica_sets
-            },
+            deployments=self._deployments,
+            replica_sets={k: v for found in self._replica_sets.values() for k, v in found.items()},
         )
 
-    def _custom(self, kind: str) -> dict[tuple[str, str], CustomRecord[Any]]:
-        return {
-            ("", each.name): CustomRecord(self._resources.get(f"{kind} {each.name}", each), deleting=False)
-            for each in self.setting.resources[kind]
-        }
+    def _look(self) -> None:
+        """Read the Deployments that may have changed."""
+        for key, mark in self.cluster.marks.items():
+            if self._marks.get(key) == mark:
+                continue
+            self._marks[key] = mark
+            state = self.cluster.state(key)
+            self._deployments[state.namespace, state.name] = state
+            self._replica_sets[key] = {
+                (state.namespace, each.name): ReplicaSetRecord(state.namespace, state.name, each)
+                for each in state.replica_sets
+            }
 
     def _apply(self, plan: Plan, now_s: float, *, decided: bool) -> None:
         for service in plan.services:
             before = self._allocations.get(service.key)
             self._allocations[service.key] = service.allocation
-            original = next(s.resource for s in self.setting.services if s.key == service.key)
-            self._keep(service.key, original, service.status)
+            self._records[_key(service.key)] = _record(service.key, service.allocation, self.cluster)
+            self._keep(service.status)
             if service.patch is not None:
                 self.cluster.patch(service.key, service.patch.body)
             self.history.add(
@@ -173,20 +181,17 @@ class Product:
                 )
             )
         for status in plan.statuses:
-            found = next(
-                (r for r in self.setting.resources.get(status.ref.kind, ()) if r.name == status.ref.name),
-                None,
-            )
-            if found is not None:
-                self._keep(f"{status.ref.kind} {found.name}", found, status)
+            self._keep(status)
 
-    def _keep(self, key: str, original: Resource[Any], plan: StatusPlan) -> None:
+    def _keep(self, plan: StatusPlan) -> None:
+        key = plan.ref.namespace or "", plan.ref.name
+        original = self._originals.get((plan.ref.kind, key))
         conditions = plan.status.get("conditions", ())
-        at = (original.namespace or original.name, key)
-        if self._statuses.get(at) == conditions:
+        if original is None or self._statuses.get((plan.ref.kind, key)) == conditions:
             return
-        self._statuses[at] = conditions
-        self._resources[key] = replace(original, conditions=parse.CONDITIONS.validate_python(conditions))
+        self._statuses[plan.ref.kind, key] = conditions
+        resource = replace(original, conditions=parse.CONDITIONS.validate_python(conditions))
+        self._customs[plan.ref.kind][key] = CustomRecord(resource, deleting=False)
 
 
 def _began(before: InferenceAllocationStatus | None, after: InferenceAllocationStatus) -> bool:
@@ -196,7 +201,7 @@ def _began(before: InferenceAllocationStatus | None, after: InferenceAllocationS
 
 
 def _record(key: str, status: InferenceAllocationStatus, cluster: Cluster) -> AllocationRecord:
-    namespace, name = key.split("/")
+    namespace, name = _key(key)
     moved = cluster.deployments[key].name if status.move is not None else None
     return AllocationRecord(
         namespace=namespace,
@@ -210,3 +215,8 @@ def _record(key: str, status: InferenceAllocationStatus, cluster: Cluster) -> Al
         deleting=False,
         status=status,
     )
+
+
+def _key(key: str) -> Key:
+    namespace, name = key.split("/")
+    return namespace, name
