@@ -21,11 +21,11 @@ from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.deployment import Pod
 from inferscale_operator.twin.engines import (
     COLUMNS,
-    LENGTH_STEP,
     batch_limit,
     latency_model,
     length_step,
     memory_limit,
+    step_numbers,
 )
 from inferscale_operator.twin.firsttokens import FirstTokens, Lines, iteration_left, relative_lengths
 from inferscale_operator.twin.ledger import Ledger
@@ -39,8 +39,8 @@ GRID = np.concatenate([[0.0], np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.99
 """Loads that the model is tabulated at, as shares of the largest rate."""
 HORIZON_S = 3600.0
 
-MAX_RATE, FULL_ITL, FULL_PREFILL, FIXED_PREFILL, MEMORY, BATCH, STRETCH = range(7)
-IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(6)
+MAX_RATE, FULL_ITL, FULL_PREFILL, FIXED_PREFILL, MEMORY, BATCH, STRETCH = range(FIGURES := 7)
+IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(CURVES := 6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class _Table:
 class _Group:
     """The pods of a service."""
 
-    ready: list[int] = field(default_factory=list)
-    """Slots of those that take requests."""
+    ready: dict[int, Engine] = field(default_factory=dict)
+    """Those that take requests, by slot."""
     engine: Engine | None = None
 
 
@@ -86,7 +86,13 @@ class MeanValueServers:
         self._pods: dict[Pod, tuple[int, int, tuple[str, str], Engine]] = {}
         self._counters = np.zeros((0, len(COLUMNS)))
         self._tables: dict[tuple[object, ...], _Table] = {}
-        self._rows: list[_Table | None] = [None] * count
+        self._full = np.zeros((count, FIGURES))
+        self._curves = np.zeros((count, CURVES, len(GRID)))
+        """Both of the tables in force."""
+        self._unknown = set(range(count))
+        """Services whose table is to be looked up."""
+        self._spread: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+        """Slots of all ready pods and their services."""
         self._backlog = np.zeros(count)
         self._in_service = np.zeros(count)
         self._in_queue = np.zeros(count)
@@ -115,13 +121,13 @@ class MeanValueServers:
         self._counters[slot] = 0.0
         self._pods[pod] = (number, slot, key, engine)
         group = self._groups[number]
-        group.ready.append(slot)
+        group.ready[slot] = engine
         self._choose(number)
 
     def leaving(self, pod: Pod, now_s: float) -> None:  # noqa: ARG002 (the interval has ended already)
         """A pod takes no more requests; the others have what it has left."""
         number, slot, _, _ = self._pods[pod]
-        self._groups[number].ready.remove(slot)
+        del self._groups[number].ready[slot]
         self._counters[slot, engines.RUNNING : engines.WAITING + 1] = 0.0
         self._choose(number)
 
@@ -136,19 +142,16 @@ class MeanValueServers:
                 self._in_service[number] -= self._in_service[number] / len(group.ready)
                 self._in_queue[number] -= self._in_queue[number] / len(group.ready)
                 self._backlog[number] -= self._backlog[number] / len(group.ready)
-            group.ready.remove(slot)
+            del group.ready[slot]
         self._choose(number)
         self._samples.remove(key, now_s)
 
     def _choose(self, number: int) -> None:
         """Take the profile that most of the ready pods have: during a move they are of two."""
-        found = [
-            engine
-            for n, slot, _, engine in self._pods.values()
-            if slot in self._groups[n].ready and n == number
-        ]
+        found = list(self._groups[number].ready.values())
         self._groups[number].engine = max(found, key=lambda e: (found.count(e), e.accelerator), default=None)
-        self._rows[number] = None
+        self._unknown.add(number)
+        self._spread = None
 
     def advance(self, now_s: float) -> None:
         """Serve up to a time."""
@@ -158,11 +161,10 @@ class MeanValueServers:
         middle = self._now_s + seconds / 2
         self._now_s = now_s
         rates, inputs, outputs = self._means(middle)
-        tables = self._current(inputs, outputs)
+        self._look_up(inputs, outputs)
+        full, curves = self._full, self._curves
         replicas = np.array([len(group.ready) for group in self._groups], dtype=np.float64)
         arrived = self._drawn(rates * seconds)
-        full = np.array([table.full for table in tables])
-        curves = np.array([table.curves for table in tables])
         able = replicas * full[:, MAX_RATE] * seconds * 1000
         before = self._backlog + self._in_service + self._in_queue
         work = self._backlog + arrived
@@ -254,16 +256,21 @@ class MeanValueServers:
         increments[:, engines.ITL_COUNT] = gaps
         increments[:, engines.ITL_SUM] = gaps * itl / 1000
         increments[:, engines.TTFT_SUM] = finished * ttft / 1000
-        for number, group in enumerate(self._groups):
-            if not group.ready:
-                continue
-            count = len(group.ready)
-            self._counters[group.ready] += increments[number] / count
-            running = self._in_service[number] / count
-            self._counters[group.ready, engines.RUNNING] = running
-            waiting = (self._in_queue[number] + self._backlog[number]) / count
-            self._counters[group.ready, engines.WAITING] = waiting
-            self._counters[group.ready, engines.KV_USAGE] = min(running / memory[number], 1.0)
+        self._share(increments, memory)
+
+    def _share(self, increments: Floats, memory: Floats) -> None:
+        """Share what happened among the ready pods of each service."""
+        if self._spread is None:
+            pairs = [(slot, number) for number, group in enumerate(self._groups) for slot in group.ready]
+            slots, owners = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+            self._spread = slots, owners
+        slots, owners = self._spread
+        count = np.bincount(owners, minlength=len(self._groups))[owners]
+        self._counters[slots] += increments[owners] / count[:, None]
+        running = self._in_service[owners] / count
+        self._counters[slots, engines.RUNNING] = running
+        self._counters[slots, engines.WAITING] = (self._in_queue + self._backlog)[owners] / count
+        self._counters[slots, engines.KV_USAGE] = np.minimum(running / memory[owners], 1.0)
 
     def scrape(self, now_s: float) -> None:
         """Record what every pod exports."""
@@ -280,10 +287,9 @@ class MeanValueServers:
     def utilization(self, pod: Pod) -> float:
         """Share of the batch that is in use."""
         found = self._pods.get(pod)
-        table = self._rows[found[0]] if found is not None else None
-        if found is None or table is None:
+        if found is None:
             return 0.0
-        return float(min(self._counters[found[1], engines.RUNNING] / table.full[BATCH], 1.0))
+        return float(min(self._counters[found[1], engines.RUNNING] / self._full[found[0], BATCH], 1.0))
 
     def close(self) -> None:
         """The end: count what is still under way."""
@@ -308,20 +314,20 @@ class MeanValueServers:
         column = min(int((at_s - start) / step), rates.shape[1] - 1)
         return rates[:, column], inputs[:, column], outputs[:, column]
 
-    def _current(self, inputs: Floats, outputs: Floats) -> list[_Table]:
-        keys = np.rint(np.log(np.maximum([inputs, outputs], 1.0)) / LENGTH_STEP)
-        for number in np.flatnonzero((keys != self._keys).any(axis=0)).tolist():
-            self._rows[number] = None
+    def _look_up(self, inputs: Floats, outputs: Floats) -> None:
+        """Take the tables of the present profiles and lengths."""
+        keys = step_numbers(np.maximum([inputs, outputs], 1.0))
+        self._unknown |= set(np.flatnonzero((keys != self._keys).any(axis=0)).tolist())
         self._keys = keys
-        for number, row in enumerate(self._rows):
-            if row is None:
-                self._rows[number] = self._table(number, float(inputs[number]), float(outputs[number]))
-        return [row for row in self._rows if row is not None]
+        for number in sorted(self._unknown):
+            table = self._table(number, float(inputs[number]), float(outputs[number]))
+            self._full[number], self._curves[number] = table.full, table.curves
+        self._unknown.clear()
 
     def _table(self, number: int, inputs: float, outputs: float) -> _Table:
         service, engine = self._setting.services[number], self._groups[number].engine
         if engine is None:
-            return _Table(np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), np.zeros((6, len(GRID))))
+            return _Table(np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), np.zeros((CURVES, len(GRID))))
         tokens = service.scenario.tokens
         performance = service.performances[engine.accelerator]
         batch = batch_limit(service, engine, outputs)
