@@ -3,47 +3,90 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
 from bench.figures import Figures, seconds
+from inferscale_operator.twin import product
 from inferscale_operator.twin.resources import read_scenario
 from inferscale_operator.twin.simulation import ServerMode, parse_policy, simulate
 
 DAY_S = 86_400.0
+PARTS = ("simulate", "observe", "decide")
 HOURS = float(os.environ.get("BENCH_TWIN_HOURS", "24"))
-"""Simulated hours of the cases with 30 services; those with 1,000 take a 24th of them."""
+"""Simulated hours of the day; the week takes seven times as many, the cases beside them a 24th."""
+COLUMNS = (
+    "services",
+    "simulated h",
+    "tick s",
+    "policy",
+    "servers",
+    "s",
+    "simulate",
+    "observe",
+    "decide",
+    "MB",
+)
 
 
 def run(hours: float = HOURS, large: int = 1000) -> list[Figures]:
     """Measure."""
-    rows: list[list[Any]] = []
+    cases = [
+        (30, hours, 30, 15, "inferscale", ServerMode.MEAN_VALUE),
+        (large, 7 * hours, 300, 60, "inferscale", ServerMode.MEAN_VALUE),
+        (30, hours / 24, 30, 15, "static", ServerMode.MEAN_VALUE),
+        (30, hours / 24, 30, 15, "static", ServerMode.EVENTS),
+        (30, hours / 24, 30, 15, "inferscale", ServerMode.EVENTS),
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        cases = [
-            (30, hours, 30, 15, "static", ServerMode.EVENTS),
-            (30, hours, 30, 15, "static", ServerMode.MEAN_VALUE),
-            (30, hours, 30, 15, "inferscale", ServerMode.MEAN_VALUE),
-            (30, hours, 30, 15, "inferscale", ServerMode.EVENTS),
-            (large, hours / 24, 300, 60, "static", ServerMode.MEAN_VALUE),
-            (large, hours / 24, 300, 60, "inferscale", ServerMode.MEAN_VALUE),
-        ]
-        for services, length, tick, scrape, policy, mode in cases:
-            path = Path(folder) / "scenario.yaml"
-            path.write_text(yaml.safe_dump(scenario(services, length * 3600, tick, scrape)))
-            setting = read_scenario(path)
-            taken = seconds(lambda: simulate(setting, parse_policy(policy), mode=mode), runs=1)  # noqa: B023
-            rows.append([services, length, tick, policy, mode.value, taken, taken * 24 / length])
+        rows = [_row(Path(folder) / "scenario.yaml", *case) for case in cases]
     return [
         Figures(
             "The digital twin, about 100 requests/min a service over a daily wave",
-            ["services", "simulated h", "tick s", "policy", "servers", "s", "s per day"],
+            COLUMNS,
             rows,
-            "Core seconds; reading the scenario is left out.",
+            "Core seconds without reading the scenario; what of them is simulating, observing, deciding. "
+            "MB: the most that this process has held so far.",
         )
     ]
+
+
+def _row(
+    path: Path, services: int, hours: float, tick: int, scrape: int, policy: str, mode: ServerMode
+) -> list[Any]:
+    path.write_text(yaml.safe_dump(scenario(services, hours * 3600, tick, scrape)))
+    setting, choice = read_scenario(path), parse_policy(policy)
+    with _timed("observe") as observing, _timed("decide") as deciding:
+        taken = seconds(lambda: simulate(setting, choice, mode=mode), runs=1)
+    observed, decided = sum(observing), sum(deciding)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    split = (taken, taken - observed - decided, observed, decided)
+    return [services, hours, tick, policy, mode.value, *split, round(held)]
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[list[float]]:
+    """Core seconds of every call of one of the product's functions in the twin."""
+    called: Callable[..., Any] = getattr(product, name)
+    taken: list[float] = []
+
+    def timed(*arguments: Any) -> Any:
+        begin = time.process_time()
+        try:
+            return called(*arguments)
+        finally:
+            taken.append(time.process_time() - begin)
+
+    with mock.patch.object(product, name, timed):
+        yield taken
 
 
 def scenario(services: int, duration: float, tick: int, scrape: int) -> dict[str, Any]:
@@ -57,6 +100,7 @@ def scenario(services: int, duration: float, tick: int, scrape: int) -> dict[str
         "duration": duration,
         "seed": 1,
         "scrapeInterval": scrape,
+        "window": max(60, tick),
         "nodes": [{"type": kind, "count": services // 2 + 1} for kind in ("H100", "L40S")],
         "accelerators": {"h100": {"type": "H100", "cost": 9}, "l40s": {"type": "L40S", "cost": 2.5}},
         "models": {"llm": {"profiles": [performance("h100", 1), performance("l40s", 2.5)]}},

@@ -98,5 +98,11 @@ def test_a_section_that_does_not_exist_is_refused_with_those_that_do(capsys):
 
 def test_the_twin_is_measured_in_both_modes():
     [speed] = twin.run(hours=0.05, large=2)
-    assert [row[:2] for row in speed.rows[-1:]] == [[2, 0.05 / 24]]
-    assert {row[4] for row in speed.rows} == {"events", "mean-value"}
+    rows = [dict(zip(speed.columns, row, strict=True)) for row in speed.rows]
+    day, week = rows[:2]
+    assert (day["services"], day["simulated h"]) == (30, 0.05)
+    assert (week["services"], week["simulated h"]) == (2, 7 * 0.05)
+    assert {row["servers"] for row in rows} == {"events", "mean-value"}
+    for row in rows:
+        assert row["s"] == pytest.approx(row["simulate"] + row["observe"] + row["decide"])
+        assert (row["decide"] > 0) == (row["policy"] == "inferscale")

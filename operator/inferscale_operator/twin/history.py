@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
@@ -47,11 +50,29 @@ class Prediction:
 
 
 @dataclass
+class Predictions:
+    """Predictions of a service in order of time, kept as numbers: in a week there are thousands."""
+
+    _at_s: array[float] = field(default_factory=lambda: array("d"))
+    _latencies: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, at_s: float, itl: float | None, ttft: float | None) -> None:
+        """Remember one."""
+        self._at_s.append(at_s)
+        self._latencies.extend(math.nan if value is None else value for value in (itl, ttft))
+
+    def __iter__(self) -> Iterator[Prediction]:
+        latencies = [None if math.isnan(value) else value for value in self._latencies]
+        for at_s, itl, ttft in zip(self._at_s, latencies[::2], latencies[1::2], strict=True):
+            yield Prediction(at_s, itl, ttft)
+
+
+@dataclass
 class History:
     """What was done, by service; ticks at which nothing changed are left out."""
 
     decisions: dict[str, list[Decision]] = field(default_factory=dict)
-    predictions: dict[str, list[Prediction]] = field(default_factory=dict)
+    predictions: dict[str, Predictions] = field(default_factory=dict)
     moves: dict[str, int] = field(default_factory=dict)
 
     def add(self, decision: Decision) -> None:
@@ -61,8 +82,9 @@ class History:
             self.moves[decision.service] = self.moves.get(decision.service, 0) + 1
         entries = decision.allocation.allocations if decision.allocation is not None else ()
         if decision.decided and entries:
-            self.predictions.setdefault(decision.service, []).append(
-                Prediction(decision.at_s, entries[0].predicted_itl, entries[0].predicted_ttft)
-            )
+            if decision.service not in self.predictions:
+                self.predictions[decision.service] = Predictions()
+            made = self.predictions[decision.service]
+            made.add(decision.at_s, entries[0].predicted_itl, entries[0].predicted_ttft)
         if decision.summary or decision.events or not found or found[-1].reason != decision.reason:
             found.append(decision)
