@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -51,10 +51,6 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
     services = {service.name: service for service in problem.services}
     data = [performance_on(services[a.service], a.profile) for a in assignments]
     profiles = {profile.name: profile for profile in problem.profiles}
-    allocations = [
-        _priced(problem, profiles, services[assignment.service], assignment, performance)
-        for assignment, performance in zip(assignments, data, strict=True)
-    ]
     known = [i for i, performance in enumerate(data) if performance is not None]
     pairs = [(services[assignments[i].service], p) for i in known if (p := data[i]) is not None]
     runs, deployed = _runs(pairs, [assignments[i].max_batch for i in known])
@@ -63,15 +59,23 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
     per_replica = np.divide(demands, replicas, out=np.zeros(len(known)), where=replicas > 0)
     sized = rates(runs, problem.settings.tail_rule)
     predicted = figures(runs, per_replica, problem.settings.tail_rule)
-    for position, i in enumerate(known):
-        replicas_here, profile = assignments[i].replicas, profiles[assignments[i].profile]
-        allocations[i] = replace(
-            allocations[i],
-            max_batch=deployed[position],
+    positions = {i: position for position, i in enumerate(known)}
+
+    def allocation(i: int, assignment: Assignment) -> Allocation:
+        service, performance = services[assignment.service], data[i]
+        priced = _priced(problem, profiles, service, assignment, performance)
+        position = positions.get(i)
+        if performance is None or position is None:
+            return Allocation(**priced, rate_per_replica=0.0)
+        priced["max_batch"] = deployed[position]
+        accelerators = assignment.replicas * performance.acc_count
+        return Allocation(
+            **priced,
             rate_per_replica=float(sized.rate[position]),
-            **_predictions(predicted, position, profile, replicas_here * pairs[position][1].acc_count),
+            **_predictions(predicted, position, profiles[assignment.profile], accelerators),
         )
-    return tuple(allocations)
+
+    return tuple(allocation(i, assignment) for i, assignment in enumerate(assignments))
 
 
 def evaluate(
@@ -151,8 +155,8 @@ def _priced(
     service: Service,
     assignment: Assignment,
     performance: Performance | None,
-) -> Allocation:
-    """The allocation without predictions."""
+) -> _Priced:
+    """What is known of an allocation without predictions."""
     profile, current, held = profiles[assignment.profile], service.current, holding(service, profiles)
     on_current = current is not None and current.profile == profile.name
     acc_count = current.acc_count if current is not None and on_current else 1
@@ -161,15 +165,25 @@ def _priced(
         acc_count = performance.acc_count
     replicas = assignment.replicas
     cost = replicas * acc_count * profile.cost
-    return Allocation(
-        profile=profile.name,
-        replicas=replicas,
-        max_batch=assignment.max_batch or max_batch or 0,
-        cost=cost,
-        value=transition_value(profile.name, replicas, cost, held, problem.settings.transition_penalty),
-        units=replicas * acc_count * profile.multiplicity,
-        rate_per_replica=0.0,
-    )
+    return {
+        "profile": profile.name,
+        "replicas": replicas,
+        "max_batch": assignment.max_batch or max_batch or 0,
+        "cost": cost,
+        "value": transition_value(profile.name, replicas, cost, held, problem.settings.transition_penalty),
+        "units": replicas * acc_count * profile.multiplicity,
+    }
+
+
+class _Priced(TypedDict):
+    """The fields of an allocation that take no prediction."""
+
+    profile: str
+    replicas: int
+    max_batch: int
+    cost: float
+    value: float
+    units: int
 
 
 class _Predictions(TypedDict):

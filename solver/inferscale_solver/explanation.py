@@ -68,9 +68,6 @@ def _row_outcome(
     candidates: Candidates, row: int, choice: Choice, allocation: Allocation | None
 ) -> CandidateOutcome:
     name, rejection = _name(candidates, row), candidates.rejections[row]
-    sized = (
-        candidate_allocation(candidates, row) if candidates.replicas[row] > 0 or rejection is None else None
-    )
     binding = candidates.rates.binding[row]
     if row == choice.row and allocation is not None:
         message = _amount(allocation)
@@ -78,6 +75,9 @@ def _row_outcome(
             why = _lost(candidates, row, choice)
             message = f"best effort: {choice.replicas} of {choice.wanted} replicas; {why}"
         return CandidateOutcome(name, Rejection.CHOSEN, message, allocation, binding)
+    sized = None
+    if candidates.replicas[row] > 0 or rejection is None:
+        sized = candidate_allocation(candidates, row)
     if rejection is not None:
         return CandidateOutcome(name, *rejection, sized, binding)
     if choice.row is None or row in choice.short:

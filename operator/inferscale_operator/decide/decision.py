@@ -114,6 +114,7 @@ def _outlooks(
     intents |= {
         intent.subject.key: replace(intents[intent.subject.key], intent=intent)
         for intent in gated(deciding, accelerators, snapshot)
+        if intent is not intents[intent.subject.key].intent
     }
     approvals = {
         key: approval

@@ -89,9 +89,8 @@ def follow(
         allowed = limited(allowed, holding, limits, past, needed)
     if near:
         allowed = replace(allowed, held=_near(subject, target), why="WithinTolerance")
-    elif not allowed.held:
-        held = _disabled(subject, needed)
-        allowed = replace(allowed, held=held, why="ScalingDisabled" if held else allowed.why)
+    elif not allowed.held and (held := _disabled(subject, needed)):
+        allowed = replace(allowed, held=held, why="ScalingDisabled")
     allowed = _within_bounds(subject, allowed)
     fewest = least_replicas_allowed(holding.replicas, holding.accelerator, limits, past)
     return Followed(
@@ -136,7 +135,7 @@ def _within_bounds(subject: Subject, allowed: Stabilized) -> Stabilized:
         replicas = max(replicas, allowed.replicas)
     if allowed.accelerator != subject.accelerator:
         replicas = max(replicas, 1)
-    return replace(allowed, replicas=replicas)
+    return allowed if replicas == allowed.replicas else replace(allowed, replicas=replicas)
 
 
 def _smaller(one: int, other: int | None) -> int:

@@ -48,7 +48,7 @@ def intended(subject: Subject, decision: Decision, snapshot: Snapshot) -> Rememb
         allowed = replace(target, rising=allowed.rising)
     intent = Intent(
         subject,
-        replace(target, rising=allowed.rising),
+        target if target.rising == allowed.rising else replace(target, rising=allowed.rising),
         allowed,
         needed,
         stay=_lasting(subject, followed.history, decision, snapshot),

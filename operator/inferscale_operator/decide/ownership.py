@@ -151,6 +151,9 @@ def write_down(
 
 
 def _insisted(subject: Subject, part: RevertedField, snapshot: Snapshot) -> Refusal | None:
+    if subject.state.allocation is None or not subject.state.allocation.reverts:
+        # It takes two, and one look finds no more than one of a part.
+        return None
     found = left_to(look(subject, snapshot).reverts, part, snapshot.policy.ownership, snapshot.time)
     if found is None:
         return None

@@ -115,7 +115,10 @@ def grants(
         granted = _Granting(giving, stocks, holders, budget, donors, coming_free).all()
         more = _donors(giving, granted, coming_free) | donors
         if more.keys() == donors.keys():
-            return {key: replace(grant, donated=key in donors) for key, grant in granted.items()}
+            return {
+                key: replace(grant, donated=True) if key in donors else grant
+                for key, grant in granted.items()
+            }
         donors = more
 
 
@@ -156,7 +159,8 @@ class _Granting:
         subject, wanted = intent.subject, intent.stabilized
         here = subject.holding
         if not intent.moves:
-            return replace(_scaled(subject, room, here.replicas, wanted.replicas), gate=intent.gate)
+            grant = _scaled(subject, room, here.replicas, wanted.replicas)
+            return grant if intent.gate is None else replace(grant, gate=intent.gate)
         if wanted.replicas == 0:
             return Grant(here.accelerator, here.replicas, here.max_batch)
         to = _hold(subject, Holding(wanted.accelerator, wanted.replicas, wanted.max_batch))
