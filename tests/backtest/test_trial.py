@@ -9,7 +9,7 @@ import pytest
 
 from backtest_builders import NAN, SPAN, described, profile, row, service
 from inferscale_operator.backtest.profile import Profile
-from inferscale_operator.backtest.tables import sentences
+from inferscale_operator.backtest.tables import report_page, sentences
 from inferscale_operator.backtest.trial import Trial, held, make_trial, run
 from inferscale_operator.backtest.verdict import for_plots, verdict
 from inferscale_operator.twin.scenario import MetricOutage
@@ -88,6 +88,16 @@ def test_history_has_room_for_what_was_there_whatever_nodes_there_are_now(tmp_pa
     nodes = [{"type": "H100", "count": 1, "units": 1}, {"type": "A100", "count": 0}]
     found = figures(trial(tmp_path, profile(replicas=4), nodes=nodes))
     assert found["policies"][0]["total"]["acceleratorHours"]["H100"] == pytest.approx(4 * HOURS, rel=0.01)
+
+
+def test_the_report_has_what_was_measured_with_its_gap_at_the_time_of_day(tmp_path: Path) -> None:
+    made = trial(tmp_path, profile(GAP))
+    done = outcomes(made)
+    text = report_page(made, done, verdict(made, done, (), 1, ServerMode.MEAN_VALUE))
+    assert text.count('data-label="measured"') == 2 * 2, "two plots, each with a gap"
+    assert "history: simulated" in text
+    assert f"{made.setting.start:%H:%M}</text>" in text
+    assert "nan" not in text.split("<body>")[1].split("<script>")[0]
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from inferscale_operator.backtest.trial import Trial
+from inferscale_operator.backtest.verdict import for_plots
 from inferscale_operator.twin import summary
+from inferscale_operator.twin.page import page
+from inferscale_operator.twin.simulation import Outcome
 
 SHOWN_GAPS = 5
 LATENCIES = {"itl": "ITL", "ttft": "TTFT"}
@@ -26,6 +30,22 @@ def tables(figures: dict[str, Any]) -> Group:
         summary.tables(figures),
         *(Text(line) for line in sentences(figures)),
     )
+
+
+def report_page(trial: Trial, outcomes: Sequence[Outcome], figures: dict[str, Any]) -> str:
+    """The same with plots, as a page of HTML: what was measured beside what was simulated.
+
+    Args:
+        trial: What was run.
+        outcomes: Of the history and of the policies.
+        figures: Theirs.
+    """
+    measured = {
+        service.key: {"itl": profile.itl, "ttft": profile.ttft}
+        for service, profile in zip(trial.setting.services, trial.profiles, strict=True)
+    }
+    shown = [for_plots(outcome, trial.known) for outcome in outcomes]
+    return page(trial.setting, shown, figures["scenario"], tables(figures), measured)
 
 
 def sentences(figures: dict[str, Any]) -> Iterator[str]:

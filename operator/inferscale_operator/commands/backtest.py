@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -17,9 +16,9 @@ from inferscale_operator.backtest.profile import fit
 from inferscale_operator.backtest.pull import Puller
 from inferscale_operator.backtest.services import read_services, services_of, target
 from inferscale_operator.backtest.span import make_span
-from inferscale_operator.backtest.tables import tables
-from inferscale_operator.backtest.trial import HISTORY, Trial, make_trial, run
-from inferscale_operator.backtest.verdict import for_plots, verdict
+from inferscale_operator.backtest.tables import report_page, tables
+from inferscale_operator.backtest.trial import HISTORY, make_trial, run
+from inferscale_operator.backtest.verdict import verdict
 from inferscale_operator.commands.access import connect
 from inferscale_operator.commands.export import observed
 from inferscale_operator.commands.plan import FILE
@@ -27,8 +26,7 @@ from inferscale_operator.commands.simulate import PIPED_WIDTH, write_report
 from inferscale_operator.errors import UsageError
 from inferscale_operator.metrics.prometheus import Prometheus
 from inferscale_operator.settings import ENV_PREFIX
-from inferscale_operator.twin.page import page
-from inferscale_operator.twin.simulation import POLICIES, Outcome, ServerMode, parse_policy
+from inferscale_operator.twin.simulation import POLICIES, ServerMode, parse_policy
 
 DEFAULT_POLICIES = ("inferscale",)
 LEAST_STEP, MOST_STEP = 10, 3600
@@ -172,21 +170,12 @@ def backtest(
     outcomes = run(trial, choices, seed, mode, _tell)
     figures = verdict(trial, outcomes, left_out, seed, mode)
     if report is not None:
-        write_report(report, _page(trial, outcomes, figures))
+        write_report(report, report_page(trial, outcomes, figures))
     if output == "json":
         click.echo(json.dumps(figures, indent=1, allow_nan=False))
     else:
         width = None if sys.stdout.isatty() else PIPED_WIDTH
         Console(width=width, highlight=False, markup=False, emoji=False).print(tables(figures))
-
-
-def _page(trial: Trial, outcomes: Sequence[Outcome], figures: dict[str, Any]) -> str:
-    measured = {
-        service.key: {"itl": profile.itl, "ttft": profile.ttft}
-        for service, profile in zip(trial.setting.services, trial.profiles, strict=True)
-    }
-    shown = [for_plots(outcome, trial.known) for outcome in outcomes]
-    return page(trial.setting, shown, figures["scenario"], tables(figures), measured)
 
 
 def _headers(texts: Sequence[str]) -> dict[str, str]:

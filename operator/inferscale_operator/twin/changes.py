@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from inferscale_operator.planning.report import Line, against
 from inferscale_operator.planning.tables import grids, signed
 from inferscale_operator.twin.history import Allocated
 from inferscale_operator.twin.ledger import cost_per_hour
-from inferscale_operator.twin.resources import Setting
+from inferscale_operator.twin.resources import START, Setting
 from inferscale_operator.twin.simulation import Outcome
 
 
@@ -168,7 +169,7 @@ def tables(setting: Setting, outcomes: Sequence[Outcome]) -> Group:
         parts.append(Text(f"{outcome.policy}: the end against the start"))
         parts += grids(lines)
         parts.append(Text(total(lines)))
-        parts.append(log(f"{outcome.policy}: changes; cost per hour more than before", found))
+        parts.append(log(setting, f"{outcome.policy}: changes; cost per hour more than before", found))
     return Group(*parts)
 
 
@@ -178,7 +179,7 @@ def total(lines: Sequence[Line]) -> str:
     return f"Cost per hour {cost:,.2f}, {signed(more)} against {cost - more:,.2f} at the start"
 
 
-def log(title: str, found: Sequence[Change], *, why: bool = False) -> Table:
+def log(setting: Setting, title: str, found: Sequence[Change], *, why: bool = False) -> Table:
     """Every change in a row, with the reason where it is asked for."""
     table = Table(title=title, title_justify="left")
     left = ("Service", "From", "To", "Change")
@@ -189,7 +190,7 @@ def log(title: str, found: Sequence[Change], *, why: bool = False) -> Table:
     for change in found:
         line, before = change.line, change.before
         table.add_row(
-            clock(change.at_s),
+            clock(setting, change.at_s),
             line.server,
             f"{before.replicas} × {before.accelerator}",
             str(before.max_batch),
@@ -203,6 +204,8 @@ def log(title: str, found: Sequence[Change], *, why: bool = False) -> Table:
     return table
 
 
-def clock(at_s: float) -> str:
-    """A time since the start, as `1:02:03`."""
+def clock(setting: Setting, at_s: float) -> str:
+    """A time as `1:02:03` since the start, or of the past by its own clock (UTC)."""
+    if setting.start != START:
+        return f"{setting.start.astimezone(UTC) + timedelta(seconds=at_s):%Y-%m-%d %H:%M:%S}"
     return f"{int(at_s // 3600)}:{int(at_s % 3600 // 60):02d}:{int(at_s % 60):02d}"

@@ -108,7 +108,7 @@ class _Drawing:
             if found := changes(self._setting, outcome, number):
                 count = "1 change" if len(found) == 1 else f"{len(found)} changes"
                 yield f"<details><summary>{_text(outcome.policy)}: {count}</summary>"
-                yield from markup(log("", found, why=True))
+                yield from markup(log(self._setting, "", found, why=True))
                 yield "</details>"
 
     def _about(self, number: int) -> str:
@@ -167,10 +167,10 @@ class _Drawing:
             lines.append(Line(f"{outcome.policy}: asked", asked, color, Stroke.DASHED, step=True))
             bands.append(Band(outcome.policy, list(self._accelerators(outcome, number)), color))
             for at_s, count, accelerator in outcome.replicas[number][1:]:
-                text = f"{outcome.policy}, {clock(at_s)}: {count} × {accelerator}"
+                text = f"{outcome.policy}, {clock(self._setting, at_s)}: {count} × {accelerator}"
                 marks.append(Mark(at_s, float(count), text, color))
             for decision in outcome.history.decisions.get(key, ())[:MOST_MARKS]:
-                text = f"{outcome.policy}, {clock(decision.at_s)}: {_said(decision)}"
+                text = f"{outcome.policy}, {clock(self._setting, decision.at_s)}: {_said(decision)}"
                 marks.append(Mark(decision.at_s, _step_at(asked, decision.at_s), text, color))
         title = "Replicas, accelerator; points have decisions and reasons"
         return plot(title, lines, self._axis, marks=marks, bands=bands, counted=True)
@@ -185,6 +185,7 @@ class _Drawing:
     def _latencies(self, number: int) -> Iterator[str]:
         service = self._setting.services[number]
         measured = self._measured.get(service.key, {})
+        seen = "simulated" if measured else "observed"
         for name, total_ms, count, objective, predicted in (
             ("Inter-token latency, ms", "gap_sum", "gap_count", service.targets.itl, "itl"),
             ("Time to first token (mean), ms", "ttft_sum", "ttft_count", service.targets.ttft, "ttft"),
@@ -203,7 +204,7 @@ class _Drawing:
                 with np.errstate(invalid="ignore", divide="ignore"):
                     values = windows[total_ms][number] / windows[count][number]
                 points = _series(outcome.ledger.window_s, values)
-                lines.append(Line(f"{outcome.policy}: observed", points, color))
+                lines.append(Line(f"{outcome.policy}: {seen}", points, color))
                 found = outcome.history.predictions.get(service.key, ())
                 points = [
                     (each.at_s, value) for each in found if (value := getattr(each, predicted)) is not None
