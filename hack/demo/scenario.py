@@ -13,7 +13,8 @@ from inferscale_operator.api.base import Schema
 from inferscale_operator.api.inference_service import BatchMode
 from inferscale_operator.api.optimizer_policy import POLICY_NAME
 from inferscale_operator.errors import UsageError
-from inferscale_operator.twin.cluster import pod_template, scenario_nodes
+from inferscale_operator.twin.cluster import pod_template
+from inferscale_operator.twin.nodes import scenario_nodes
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from installation import LABEL
 
