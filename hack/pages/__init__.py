@@ -1,7 +1,8 @@
 """Commands in the documentation, run again: blocks that begin with `$ inferscale …`, and their output.
 
 Only commands that need nothing but files: what others show depends on the cluster. A line `…` stands for
-output that is left out. `python -m pages` writes the output anew into the pages; a test compares it.
+output that is left out. `python -m pages` writes the output anew into the pages; a test compares it. Commands
+that take long are written anew by `python -m pages --all` alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from inferscale_operator.cli import main
 
 LEFT_OUT = "…"
+LONG = ("scenarios/dynamic-",)
+"""In commands that take up to a minute."""
 _OFFLINE = "plan|analyze|fit|estimate|simulate|import docs/|export --snapshot"
 _BLOCK = re.compile(
     rf"(?<=^```console\n)\$ (inferscale (?:{_OFFLINE})[^\n]*)\n(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
@@ -30,6 +33,11 @@ class Example:
     page: Path
     command: str
     shown: str
+
+    @property
+    def long(self) -> bool:
+        """Whether it takes long."""
+        return any(part in self.command for part in LONG)
 
 
 def examples(pages: Sequence[Path]) -> Iterator[Example]:
@@ -72,12 +80,14 @@ def renewed(shown: str, output: str) -> str:
     return "".join(f"{line}\n" for i, part in enumerate(renewed) for line in ([LEFT_OUT] * (i > 0) + part))
 
 
-def renew(pages: Sequence[Path]) -> None:
-    """Run the commands of pages again and write their output into them."""
+def renew(pages: Sequence[Path], *, long: bool = False) -> None:
+    """Run the commands of pages again and write their output into them, long ones when asked to."""
     for page in pages:
         text = page.read_text(encoding="utf-8")
 
-        def block(found: re.Match[str]) -> str:
+        def block(found: re.Match[str], page: Path = page) -> str:
+            if Example(page, found[1], found[2]).long and not long:
+                return found[0]
             return f"$ {found[1]}\n{renewed(found[2], run(found[1]))}"
 
         page.write_text(_BLOCK.sub(block, text), encoding="utf-8")

@@ -22,8 +22,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+EXAMPLES = [
+    pytest.param(each, marks=pytest.mark.full, id=each.command)
+    if each.long
+    else pytest.param(each, id=each.command)
+    for each in examples(PAGES)
+]
+
+
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("example", list(examples(PAGES)), ids=lambda example: example.command)
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_a_command_gives_the_output_that_its_page_shows(example: Example) -> None:
     if "--plot" in example.command:
         pytest.importorskip("matplotlib")
@@ -67,6 +75,16 @@ def test_a_page_is_written_anew_and_nothing_else_of_it(project: Path) -> None:
     assert written.startswith("# A page\n\n```console\n$ inferscale plan nowhere\n")
     assert written.endswith("\n```\n\n```console\n$ ls\n```\n")
     assert all(agrees(example.shown, run(example.command)) for example in examples([page]))
+
+
+def test_what_takes_long_is_written_anew_when_asked_for(project: Path) -> None:
+    page = project / "page.md"
+    text = "```console\n$ inferscale simulate docs/examples/scenarios/dynamic-nowhere.yaml\nstale\n```\n"
+    page.write_text(text)
+    renew([page])
+    assert page.read_text() == text
+    renew([page], long=True)
+    assert "stale" not in page.read_text()
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:

@@ -21,7 +21,8 @@ def invoke(*arguments: object) -> Any:
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    return write(tmp_path, document(service(), service("code"), duration=300))
+    strict = service("code", spec={"serviceClass": "premium"})
+    return write(tmp_path, document(service(), strict, duration=300))
 
 
 def test_json_has_the_figures_of_every_policy_and_service(scenario: Path) -> None:
@@ -102,7 +103,7 @@ def test_every_policy_is_drawn_in_every_plot(report: str) -> None:
     """What stands within another line is not drawn, though it is in the page."""
     found = re.findall(r"<svg.*?</svg>", report, re.DOTALL)
     drawings = [ElementTree.fromstring(text) for text in found]  # noqa: S314 (it is our own)
-    assert len(drawings) == 2 + 2 * 4
+    assert len(drawings) == 2 + 2 * 4 + 1, "one service has an objective for a share of its requests"
     for drawing in drawings:
         lines = drawing.findall("polyline")
         assert len(lines) == len(list(drawing.iter("polyline")))

@@ -103,6 +103,7 @@ class _Drawing:
         yield from self._lengths(number)
         yield self._replicas(number)
         yield from self._latencies(number)
+        yield from self._late(number)
         yield "</div>"
         for outcome in self._outcomes:
             if found := changes(self._setting, outcome, number):
@@ -212,6 +213,27 @@ class _Drawing:
                 if points:
                     lines.append(Line(f"{outcome.policy}: predicted", _thinned(points), color, Stroke.DOTTED))
             yield plot(name, lines, self._axis, most=None if objective is None else CUT * objective)
+
+    def _late(self, number: int) -> Iterator[str]:
+        """Where an objective holds for a share of the requests."""
+        targets = self._setting.services[number].targets
+        if targets.percentile is None:
+            return
+        allowed = 100 * (1 - targets.percentile)
+        for name, late, objective in (
+            ("Times to first token", "ttft_late", targets.ttft),
+            ("Waits", "wait_late", targets.ttw),
+        ):
+            if objective is None:
+                continue
+            ends = [(0.0, allowed), (self._seconds, allowed)]
+            lines = [Line("objective", ends, MUTED, Stroke.DASHED)]
+            for outcome, color in self._colored:
+                windows = outcome.ledger.windows
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    values = 100 * windows[late][number] / windows["ttft_count"][number]
+                lines.append(Line(outcome.policy, _series(outcome.ledger.window_s, values), color))
+            yield plot(f"{name} above {objective:g} ms, %", lines, self._axis)
 
 
 def _said(decision: Decision) -> str:
