@@ -211,7 +211,8 @@ class _Drawing:
                     (each.at_s, value) for each in found if (value := getattr(each, predicted)) is not None
                 ]
                 if points:
-                    lines.append(Line(f"{outcome.policy}: predicted", _thinned(points), color, Stroke.DOTTED))
+                    label = f"{outcome.policy}: predicted"
+                    lines.append(Line(label, _thinned(points), color, Stroke.DOTTED, step=True))
             yield plot(name, lines, self._axis, most=None if objective is None else CUT * objective)
 
     def _late(self, number: int) -> Iterator[str]:
