@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -273,3 +274,9 @@ def test_five_models_get_to_37_accelerators_where_both_sides_of_a_move_do_not_fi
     given_up = [replicas for _, replicas, kind in done.replicas[3] if kind == "4xh100"]
     assert 13 <= min(given_up) < 20, "it gives up what its objectives do not need"
     assert done.ledger.units_s.sum() < capacity * 2400
+
+
+def test_a_simulation_leaves_the_search_for_cycles_as_it_was(tmp_path):
+    before = gc.get_threshold()
+    run(setting(tmp_path, duration=60), "static")
+    assert gc.get_threshold() == before
