@@ -67,14 +67,13 @@ def conditions(
 def _condition(
     kind: str, finding: Finding, before: Condition | None, generation: int, now: datetime
 ) -> Condition:
-    message, since = cut(finding.message), now.replace(microsecond=0)
-    if before is not None and before.status is finding.status:
-        if (before.reason, before.message, before.observed_generation) == (
-            finding.reason,
-            message,
-            generation,
-        ):
-            return before
+    message = cut(finding.message)
+    said = finding.reason, message, generation
+    if before is None or before.status is not finding.status:
+        since = now.replace(microsecond=0)
+    elif (before.reason, before.message, before.observed_generation) == said:
+        return before
+    else:
         since = before.last_transition_time
     return Condition(
         type=kind,

@@ -265,9 +265,11 @@ def _input_tokens(report: _Report) -> float | None:
 
 def _mean(report: _Report, total: Query, count: Query, scale: float = 1.0) -> float | None:
     totals, counts = report.values[total], report.values[count]
-    pods = totals.keys() if totals.keys() == counts.keys() else totals.keys() & counts.keys()
-    observations = fsum(counts[pod] for pod in pods)
-    return scale * fsum(totals[pod] for pod in pods) / observations if observations > 0 else None
+    if totals.keys() != counts.keys():
+        pods = totals.keys() & counts.keys()
+        totals, counts = {pod: totals[pod] for pod in pods}, {pod: counts[pod] for pod in pods}
+    observations = fsum(counts.values())
+    return scale * fsum(totals.values()) / observations if observations > 0 else None
 
 
 def _still(report: _Report, reporting: list[ReadyPod]) -> bool:

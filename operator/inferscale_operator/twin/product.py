@@ -161,16 +161,17 @@ class Product:
 
     def _apply(self, plan: Plan, now_s: float, *, decided: bool) -> None:
         for service in plan.services:
-            before = self._allocations.get(service.key)
-            self._allocations[service.key] = service.allocation
-            self._records[_key(service.key)] = _record(service.key, service.allocation, self.cluster)
+            key = service.key
+            before = self._allocations.get(key)
+            self._allocations[key] = service.allocation
+            self._records[_key(key)] = _record(key, service.allocation, self.cluster)
             self._keep(service.status)
             if service.patch is not None:
-                self.cluster.patch(service.key, service.patch.body)
+                self.cluster.patch(key, service.patch.body)
             self.history.add(
                 Decision(
                     at_s=now_s,
-                    service=service.key,
+                    service=key,
                     summary=service.patch.summary if service.patch is not None else "",
                     reason=service.allocation.reason,
                     message=service.allocation.message,
