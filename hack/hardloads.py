@@ -39,7 +39,7 @@ ORDER = (
     "failing-start",
 )
 SETTINGS = {
-    "inferscale": ("inferscale", *(f"inferscale:loadHeadroom={room}" for room in (0.25, 0.5, 1.0))),
+    "inferscale": ("inferscale", *(f"inferscale:loadHeadroom={room}" for room in (0.25, 0.5, 1.0, 1.5))),
     "static": ("static",),
     "hpa-running": tuple(f"hpa-running:target={target}" for target in (18, 12, 9, 6)),
     "hpa-queue": tuple(f"hpa-queue:target={target}" for target in (5, 3, 1)),

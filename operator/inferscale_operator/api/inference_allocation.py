@@ -129,6 +129,15 @@ class LoadStatus(Schema):
     not."""
 
 
+class ArrivalSample(Schema):
+    """What arrived in a window of the metrics that ended in the past."""
+
+    time: AwareDatetime
+    """When the window ended."""
+    rate: float
+    """Requests per minute."""
+
+
 class Recommendation(Schema):
     """A past decision of the optimiser, kept for the stabilization windows."""
 
@@ -211,13 +220,24 @@ class LastMove(Schema):
     """AcceleratorProfile that the service goes on to, without a cool-down: the move was a stop on the way."""
 
 
+class ScalingUp(Schema):
+    """More replicas that have been asked for, to see how long they take to come up."""
+
+    accelerator: str
+    """AcceleratorProfile."""
+    replicas: int
+    """Replicas that were asked for."""
+    since: AwareDatetime
+    """When they were."""
+
+
 class StartupTime(Schema):
-    """How long replicas took to come up on a profile in a move."""
+    """How long replicas took to come up on a profile, in a move or in a scale-up."""
 
     accelerator: str
     """AcceleratorProfile."""
     seconds: float
-    """From the start of the move until all new replicas were ready."""
+    """From the start of the move, or the patch that asked for them, until all were seen to be ready."""
 
 
 class FailedMove(Schema):
@@ -377,6 +397,8 @@ class InferenceAllocationStatus(Schema):
     """What was considered and why it lost."""
     history: Annotated[tuple[Recommendation, ...], Field(max_length=512)] = ()
     """Past recommendations within the stabilization windows."""
+    arrivals: Annotated[tuple[ArrivalSample, ...], Field(max_length=16)] = ()
+    """What arrived lately, for the trend of the load."""
     move: MoveStatus | None = None
     """The change of accelerator or batch that is under way."""
     failed_moves: Annotated[tuple[FailedMove, ...], Field(max_length=16)] = ()
@@ -397,6 +419,8 @@ class InferenceAllocationStatus(Schema):
     """Changes of others to what we had written, lately."""
     last_move: LastMove | None = None
     """The move that ended last."""
+    scaling_up: ScalingUp | None = None
+    """The scale-up that is under way; the first one while several follow each other."""
     startup_times: Annotated[tuple[StartupTime, ...], Field(max_length=16), Keyed("accelerator")] = ()
     """What starting took when it was last seen, by profile."""
     scale_events: Annotated[tuple[ScaleEvent, ...], Field(max_length=128)] = ()

@@ -140,6 +140,9 @@ class OptimizerPolicySpec(Schema):
     load_headroom: Annotated[StrictFloat, Field(ge=0, le=10)] = 0.0
     """Share of the arrivals that is planned for beyond them, for loads that rise faster than a replica
     starts: at 0.25, for 125 requests where 100 arrive."""
+    load_trend: StrictBool = True
+    """Whether a load that rises by more than its noise is planned for as it will be by the time that a new
+    replica can serve, at most as twice what arrives."""
     tail_rule: TailRule = TailRule.EXACT
     """How percentiles of the wait are predicted."""
     behavior: Behavior = Behavior()

@@ -14,13 +14,12 @@ from inferscale_operator.api.inference_allocation import (
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.load import known_lengths
+from inferscale_operator.decide.startup import with_startup
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
 from inferscale_solver import Allocation, Decision
 
 FAILED_MOVES_LIMIT = 16
 """Failed moves that a status takes."""
-STARTUP_TIMES_LIMIT = 16
-"""Profiles whose start-up time a status takes."""
 
 
 def present_entry(subject: Subject) -> AllocationEntry:
@@ -140,10 +139,8 @@ def startup_times(subject: Subject, advanced: moves.Advance, snapshot: Snapshot)
     known = before.startup_times if before is not None else ()
     if before is None or before.move is None or not any(e.reason == "MoveReady" for e in advanced.events):
         return known
-    name = before.move.to.accelerator
     seconds = (snapshot.time - before.move.started_at).total_seconds()
-    others = tuple(each for each in known if each.accelerator != name)
-    return (StartupTime(accelerator=name, seconds=round(seconds, 1)), *others)[:STARTUP_TIMES_LIMIT]
+    return with_startup(known, before.move.to.accelerator, seconds)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -67,7 +67,7 @@ def decide_targets(
         patchable: Keys of the services that may be patched.
     """
     loads = {
-        key: planned_load(load, s, snapshot.policy.load_headroom)
+        key: planned_load(load, s, snapshot)
         for key, s in subjects.items()
         if not s.moving and (load := s.load) is not None
     }

@@ -15,6 +15,7 @@ from inferscale_operator.api.inference_allocation import GateStatus, GateType
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.stabilization import Stabilized
+from inferscale_operator.decide.startup import startup_seconds
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import Snapshot
 
@@ -51,16 +52,6 @@ def gated(intents: Sequence[Intent], stocks: Mapping[str, Stock], snapshot: Snap
                 gate = _payback(intent, intents, worth, urgent, stocks, snapshot)
         result.append(intent if gate is None else replace(intent, stabilized=_stay(intent), gate=gate))
     return result
-
-
-def startup_seconds(subject: Subject, accelerator: str, snapshot: Snapshot) -> float:
-    """How long replicas take to come up on a profile: as seen, as measured, or as the policy has it."""
-    seen = subject.state.allocation.startup_times if subject.state.allocation is not None else ()
-    observed = next((s.seconds for s in seen if s.accelerator == accelerator), None)
-    if observed is not None:
-        return observed
-    stated = subject.performances[accelerator].startup_seconds
-    return float(stated if stated is not None else snapshot.policy.moves.startup_seconds)
 
 
 def goes_on(subject: Subject, accelerator: str) -> bool:

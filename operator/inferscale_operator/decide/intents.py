@@ -37,7 +37,7 @@ def intended(subject: Subject, decision: Decision, snapshot: Snapshot) -> Rememb
     load = subject.load
     rate = 0.0
     if load is not None:
-        planned = planned_load(load, subject, snapshot.policy.load_headroom)
+        planned = planned_load(load, subject, snapshot)
         rate = required_rate(planned, subject.targets.tps)
     target = _target(subject, decision, snapshot)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))

@@ -1,8 +1,8 @@
-"""The load that is planned for: what arrives, with headroom, and what has piled up.
+"""The load that is planned for: what arrives, with headroom, what has piled up, and where it is going.
 
 The rate of arrivals says what is needed to keep up, and not what it takes to catch up; it is a mean over the
 window of the metrics, and its noise alone can say for long that one replica fewer would just do. What is in
-flight says at once whether it does.
+flight says at once whether it does. Where the load rises, new replicas serve the load of later.
 """
 
 from __future__ import annotations
@@ -11,31 +11,36 @@ import math
 from dataclasses import replace
 
 from inferscale_operator.decide.catalog import Subject
+from inferscale_operator.decide.startup import startup_seconds
+from inferscale_operator.decide.trend import trend
+from inferscale_operator.snapshot import Snapshot
 from inferscale_solver import Load
 
 DRAIN_S = 60.0
-"""Time within which what has piled up is to be worked off, seconds."""
+"""Time within which what has piled up is to be worked off, seconds; where a replica takes longer to start,
+that."""
 OVERDUE = 0.1
 """Share of the requests in flight that may be too many before a scale-up passes its default window."""
 MS_PER_MINUTE = 60_000.0
 
 
-def planned_load(load: Load, subject: Subject, headroom: float) -> Load:
+def planned_load(load: Load, subject: Subject, snapshot: Snapshot) -> Load:
     """The load that is to be served.
 
     What has piled up counts as no more than what arrives, so that a queue which cannot be worked off takes no
-    more than that from others.
+    more than that from others. Replicas for the load of later work it off until then, so the larger counts.
 
     Args:
         load: What arrives.
         subject: The service.
-        headroom: Share of the arrivals that is planned for beyond them.
+        snapshot: The world.
     """
-    rate = load.arrival_rate
-    extra = min(backlog(load, subject) * 60 / DRAIN_S, rate)
+    rate, headroom = load.arrival_rate, snapshot.policy.load_headroom
+    rising = trend(rate, subject, snapshot)
+    extra = max(_catching_up(load, subject, snapshot), rising.expected if rising is not None else 0.0)
     if extra <= 0 and headroom <= 0:
         return load
-    return replace(load, arrival_rate=rate * (1 + headroom) + max(extra, 0.0))
+    return replace(load, arrival_rate=rate * (1 + headroom) + extra)
 
 
 def backlog(load: Load, subject: Subject) -> float:
@@ -51,17 +56,39 @@ def overdue(load: Load, subject: Subject) -> bool:
     return backlog(load, subject) > OVERDUE * (subject.state.load.in_flight or 0.0)
 
 
-def catching_up(load: Load | None, subject: Subject) -> str:
+def planned_beyond(subject: Subject, snapshot: Snapshot) -> str:
     """What is planned for beyond what arrives, for people; empty: nothing to speak of."""
+    load = subject.load
     if load is None:
         return ""
+    rate, rising = load.arrival_rate, trend(load.arrival_rate, subject, snapshot)
+    if rising is not None and rising.expected >= _catching_up(load, subject, snapshot):
+        return (
+            f"; the load rises by {60 * rising.slope:.1f} requests/min each minute: for"
+            f" {rate + rising.expected:.0f} rather than {rate:.0f} by the time new replicas can serve"
+        )
     more = backlog(load, subject)
     if more < 0.5:
         return ""
+    drain = _drain_s(subject, snapshot)
     return (
         f"; {more:.0f} requests in flight are more than {subject.deployment.ready_replicas} ready replicas"
-        " hold within the objectives, to be worked off within a minute"
+        f" hold within the objectives, to be worked off within {_time(drain)}"
     )
+
+
+def _catching_up(load: Load, subject: Subject, snapshot: Snapshot) -> float:
+    """Requests per minute beyond those that arrive, to work off what has piled up."""
+    more = backlog(load, subject)
+    return min(more * 60 / _drain_s(subject, snapshot), load.arrival_rate) if more > 0 else 0.0
+
+
+def _drain_s(subject: Subject, snapshot: Snapshot) -> float:
+    return max(DRAIN_S, startup_seconds(subject, subject.accelerator, snapshot))
+
+
+def _time(seconds: float) -> str:
+    return "a minute" if seconds <= DRAIN_S else f"{seconds:.0f} s, in which a replica starts"
 
 
 def _running(load: Load, subject: Subject) -> float:

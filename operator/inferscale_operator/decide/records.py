@@ -14,6 +14,8 @@ from inferscale_operator.decide import ownership
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.findings import Outlook
 from inferscale_operator.decide.savings import accrue, adopt, interrupted, paid
+from inferscale_operator.decide.startup import came_up, scaling_up, with_startup
+from inferscale_operator.decide.trend import samples
 from inferscale_operator.plan import EventNote, ServicePlan
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
 
@@ -34,6 +36,8 @@ def with_records(
     update: dict[str, Any] = {
         "objectives": _objectives(found),
         "approved_plan": before.approved_plan,
+        "arrivals": samples(found, snapshot),
+        "scaling_up": scaling_up(found, plan, snapshot),
         "reverts": seen.reverts,
         "written": (
             _after_move(found, plan)
@@ -43,6 +47,9 @@ def with_records(
         "adopted": before.adopted,
         "savings": before.savings,
     }
+    took = came_up(found, snapshot)
+    if took is not None:
+        update["startup_times"] = with_startup(plan.allocation.startup_times, found.accelerator, took)
     if state.load.state is not LoadState.NOT_ASKED:
         update |= _account(found, before, plan, snapshot)
     update |= _approval(found, before, plan, outlook)

@@ -42,7 +42,7 @@ from inferscale_operator.decide.findings import (
     refused_findings,
 )
 from inferscale_operator.decide.formulate import least_held, rates_per_replica, served
-from inferscale_operator.decide.overload import catching_up
+from inferscale_operator.decide.overload import planned_beyond
 from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.plan import (
     DeploymentPatch,
@@ -68,7 +68,7 @@ def decided_plan(
 ) -> ServicePlan:
     """A service with a decision."""
     reason, message = _why(subject, outlook, patch, move)
-    message = f"{message}{catching_up(subject.load, subject)}"
+    message = f"{message}{planned_beyond(subject, snapshot)}"
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
     entry = present_entry(subject).model_copy(

@@ -62,7 +62,17 @@ FIGURES = frozenset(
     }
 )
 TIMES = frozenset(
-    {"lastDecision", "lastTick", "observedAt", "history", "until", "savings", "savedTotal", "seen"}
+    {
+        "lastDecision",
+        "lastTick",
+        "observedAt",
+        "history",
+        "arrivals",
+        "until",
+        "savings",
+        "savedTotal",
+        "seen",
+    }
 )
 _FIGURES_AND_TIMES = FIGURES | TIMES
 

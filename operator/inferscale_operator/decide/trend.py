@@ -1,0 +1,125 @@
+"""The load that is expected by the time a new replica can serve, where it has been rising.
+
+A rise that counts goes on for two windows of the metrics, to more than there has been lately, and is beyond
+what the load swings by: noise, bursts and waves are no trend. What is not known is none either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from inferscale_operator.api.inference_allocation import ArrivalSample
+from inferscale_operator.decide.catalog import Subject
+from inferscale_operator.decide.startup import startup_seconds
+from inferscale_operator.snapshot import LoadState, Snapshot
+from inferscale_solver import Load
+
+SAMPLES_LIMIT = 16
+"""Samples that a status takes: two in each window of the metrics."""
+SEEN_WINDOWS = 4
+"""Windows of the metrics that have to be on record before anything counts as a trend."""
+SIGNIFICANT = 3.0
+"""Standard errors that a rise has to be beyond."""
+MOST = 1.0
+"""Share of the arrivals that is expected beyond them at most."""
+MEASURED = (LoadState.OBSERVED, LoadState.IDLE)
+"""States in which all that arrives is seen."""
+
+
+class Trend(NamedTuple):
+    """A rise of the load."""
+
+    slope: float
+    """Requests per minute more, each second."""
+    expected: float
+    """Requests per minute more by the time a new replica can serve."""
+    ahead_s: float
+    """Seconds from the middle of the last window to that time."""
+
+
+class _Point(NamedTuple):
+    """What arrived in a window that ended some time ago."""
+
+    age_s: float
+    rate: float
+
+
+def samples(load: Load | None, subject: Subject, snapshot: Snapshot) -> tuple[ArrivalSample, ...]:
+    """The arrivals of the last windows, those of now where the last sample is half a window old.
+
+    Args:
+        load: What arrives now; None: not known.
+        subject: The service.
+        snapshot: The world.
+    """
+    step = snapshot.policy.metrics.window_seconds / 2
+    before = subject.state.allocation.arrivals if subject.state.allocation is not None else ()
+    ages = [(snapshot.time - sample.time).total_seconds() for sample in before]
+    kept = [s for s, age in zip(before, ages, strict=True) if 0 <= age <= SAMPLES_LIMIT * step]
+    due = not kept or (snapshot.time - kept[-1].time).total_seconds() >= step
+    if due and load is not None and subject.state.load.state in MEASURED:
+        kept.append(ArrivalSample(time=snapshot.time, rate=round(load.arrival_rate, 2)))
+    return tuple(kept[-SAMPLES_LIMIT:])
+
+
+def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
+    """The rise of the load; None: there is none, or it is not known.
+
+    Args:
+        rate: What arrives now, requests/min.
+        subject: The service.
+        snapshot: The world.
+    """
+    policy, allocation = snapshot.policy, subject.state.allocation
+    if not policy.load_trend or allocation is None or subject.state.load.state not in MEASURED:
+        return None
+    window = policy.metrics.window_seconds
+    ages = [((snapshot.time - sample.time).total_seconds(), sample.rate) for sample in allocation.arrivals]
+    past = [_Point(*each) for each in reversed(ages) if each[0] > 0]
+    if not past or past[-1].age_s < SEEN_WINDOWS * window or max(p.rate for p in past) >= rate:
+        return None
+    points = [_Point(0.0, rate), *past]
+    one, two = _earlier(points, 0, window), _earlier(points, 0, 2 * window)
+    if one is None or two is None or not _significant(points, points[two], window):
+        return None
+    slope = min((rate - points[each].rate) / points[each].age_s for each in (one, two))
+    ahead = startup_seconds(subject, subject.accelerator, snapshot) + window / 2 + policy.tick_seconds
+    return Trend(slope, min(slope * ahead, MOST * rate), ahead)
+
+
+def _significant(points: Sequence[_Point], before: _Point, window: float) -> bool:
+    """Whether the rise since `before` is more than the counts of two windows differ by without one."""
+    minutes = window / 60
+    rise = (points[0].rate - before.rate) * minutes
+    least = SIGNIFICANT * math.sqrt((points[0].rate + before.rate) * minutes)
+    return rise > least and rise > least * math.sqrt(_dispersion(points, window))
+
+
+def _dispersion(points: Sequence[_Point], window: float) -> float:
+    """Variance of the counts over that of a Poisson process, at least 1.
+
+    From how far each window is off the line between those before and after it, so that a steady rise adds
+    nothing to it.
+    """
+    minutes, ratios = window / 60, []
+    for last in range(len(points)):
+        middle = _earlier(points, last, window)
+        first = _earlier(points, middle, window) if middle is not None else None
+        if middle is None or first is None:
+            continue
+        share = (points[first].age_s - points[middle].age_s) / (points[first].age_s - points[last].age_s)
+        late, between, early = (points[n].rate * minutes for n in (last, middle, first))
+        off = between - share * late - (1 - share) * early
+        ratios.append(off**2 / max(between + share**2 * late + (1 - share) ** 2 * early, 1.0))
+    return max(sum(ratios) / max(len(ratios), 1), 1.0)
+
+
+def _earlier(points: Sequence[_Point], start: int, seconds: float) -> int | None:
+    """The point that much before another, up to half again as much; None: there was none at that time."""
+    for number in range(start + 1, len(points)):
+        between = points[number].age_s - points[start].age_s
+        if between >= seconds - 1:
+            return number if between <= 1.5 * seconds else None
+    return None
