@@ -1,7 +1,7 @@
 """The load that is expected by the time a new replica can serve, where it has been rising.
 
-A rise that counts goes on for two windows of the metrics, to more than there has been lately, and is beyond
-what the load swings by: noise, bursts and waves are no trend. What is not known is none either.
+A rise that counts goes on over two windows of the metrics, to more than there has been lately, and is beyond
+what the load swings by: noise, steps, bursts and waves are no trend. What is not known is none either.
 """
 
 from __future__ import annotations
@@ -84,9 +84,17 @@ def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
     one, two = _earlier(points, 0, window), _earlier(points, 0, 2 * window)
     if one is None or two is None or not _significant(points, points[two], window):
         return None
-    slope = min((rate - points[each].rate) / points[each].age_s for each in (one, two))
+    now, before, first = points[0], points[one], points[two]
+    # A step is over within a window; the slower of two is the rise that lasts.
+    slope = min(_slope(now, before), _slope(before, first))
+    if slope <= 0:
+        return None
     ahead = startup_seconds(subject, subject.accelerator, snapshot) + window / 2 + policy.tick_seconds
     return Trend(slope, min(slope * ahead, MOST * rate), ahead)
+
+
+def _slope(late: _Point, early: _Point) -> float:
+    return (late.rate - early.rate) / (early.age_s - late.age_s)
 
 
 def _significant(points: Sequence[_Point], before: _Point, window: float) -> bool:
