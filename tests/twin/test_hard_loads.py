@@ -7,7 +7,21 @@ from dataclasses import replace
 import pytest
 
 import hardloads
-from hardloads import FOLDER, ORDER, SETTINGS, Row, best, chosen, rank, search, table
+from hardloads import (
+    FOLDER,
+    HELD,
+    MARKS,
+    ORDER,
+    SETTINGS,
+    Case,
+    Row,
+    best,
+    chosen,
+    rank,
+    search,
+    settings,
+    table,
+)
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import parse_policy, simulate
 
@@ -27,8 +41,8 @@ ROWS = [
 
 
 def test_the_setting_with_the_least_room_that_keeps_the_objectives_is_shown() -> None:
-    assert best(ROWS, "inferscale").policy == "inferscale:loadHeadroom=0.25"
-    assert best(ROWS[:1], "inferscale").policy == "inferscale"
+    assert best(ROWS, SETTINGS["inferscale"]).policy == "inferscale:loadHeadroom=0.25"
+    assert best(ROWS[:1], SETTINGS["inferscale"]).policy == "inferscale"
 
 
 def test_the_ranking_is_by_cost_among_those_that_keep_the_objectives_without_the_seer() -> None:
@@ -43,7 +57,7 @@ def test_the_ranking_is_by_cost_among_those_that_keep_the_objectives_without_the
 
 
 def test_the_table_marks_who_does_not_keep_the_objectives() -> None:
-    text = table(ROWS)
+    text = table(ROWS, ["steps"])
     assert "| **inferscale loadHeadroom=0.25** | 95.0 % |" in text
     assert "| static | 50.0 % ✗ |" in text
 
@@ -51,8 +65,22 @@ def test_the_table_marks_who_does_not_keep_the_objectives() -> None:
 def test_every_load_is_in_the_page_and_in_the_folder() -> None:
     page = hardloads.PAGE.read_text(encoding="utf-8")
     assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(ORDER)
-    for load in ORDER:
-        assert f"\n| {load} | " in page.partition(hardloads.BEGIN)[2]
+    for window, (begin, end) in MARKS.items():
+        text = page.partition(begin)[2].partition(end)[0]
+        for load in HELD if window else ORDER:
+            assert f"\n| {load} | " in text
+
+
+def test_a_longer_window_is_tried_for_everybody_who_has_one() -> None:
+    for tried in settings(900).values():
+        for policy in tried:
+            fields = parse_policy(policy).settings
+            if policy not in ("static", "clairvoyant"):
+                names = {"downWindow", "behavior.scaleDown.stabilizationWindowSeconds"} & set(fields)
+                assert [fields[name] for name in names] == ["900"]
+    assert settings(0) == SETTINGS
+    longer = Row("spikes", settings(900)["inferscale"][1], 0.95, 0.95, 30.0, 1, 0)
+    assert "| spikes | **inferscale loadHeadroom=0.25** | 95.0 % |" in table([longer], ["spikes"], 900)
 
 
 def shortened(load: str) -> Setting:
@@ -72,9 +100,14 @@ def test_a_step_is_followed_within_minutes_and_for_less_than_a_tuned_autoscaler(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("load", [load for load in ORDER if load not in ("spikes", "cold-start")])
+@pytest.mark.parametrize("load", ORDER)
 def test_the_product_is_first_or_second_among_those_that_keep_the_objectives(load: str) -> None:
-    rows = [row for name in SETTINGS if name != "hpa-queue" for row in search((load, name, {}))]
+    rows = [
+        row
+        for name, tried in SETTINGS.items()
+        if name != "hpa-queue"
+        for row in search(Case(load, tried, {}))
+    ]
     place = rank(rows, load)
     assert place is not None
     assert place <= 2
