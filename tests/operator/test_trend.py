@@ -19,7 +19,6 @@ from inferscale_operator.api.inference_allocation import (
 )
 from inferscale_operator.decide import decide
 from inferscale_operator.decide.catalog import Subject, catalog, examine
-from inferscale_operator.decide.formulate import known_load
 from inferscale_operator.decide.trend import SAMPLES_LIMIT, samples, trend
 from inferscale_operator.plan import ServicePlan
 from inferscale_operator.snapshot import LoadState
@@ -118,7 +117,7 @@ def test_arrivals_are_recorded_twice_a_window_where_they_are_known_and_no_more_t
         snapshot = replace(snapshot, time=later(30.0 * tick))
         subject = examine(snapshot.services[0], catalog(snapshot), snapshot)
         assert isinstance(subject, Subject)
-        kept = samples(known_load(subject), subject, snapshot)
+        kept = samples(subject, snapshot)
     assert len(kept) == SAMPLES_LIMIT - 1
     assert {(b.time - a.time).total_seconds() for a, b in pairwise(kept)} == {60.0, 150.0}
     assert (kept[-1].time, kept[-1].rate) == (later(30.0 * 49), 109.0)

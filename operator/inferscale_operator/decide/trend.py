@@ -14,7 +14,6 @@ from inferscale_operator.api.inference_allocation import ArrivalSample
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.startup import startup_seconds
 from inferscale_operator.snapshot import LoadState, Snapshot
-from inferscale_solver import Load
 
 SAMPLES_LIMIT = 16
 """Samples that a status takes: two in each window of the metrics."""
@@ -46,19 +45,14 @@ class _Point(NamedTuple):
     rate: float
 
 
-def samples(load: Load | None, subject: Subject, snapshot: Snapshot) -> tuple[ArrivalSample, ...]:
-    """The arrivals of the last windows, those of now where the last sample is half a window old.
-
-    Args:
-        load: What arrives now; None: not known.
-        subject: The service.
-        snapshot: The world.
-    """
+def samples(subject: Subject, snapshot: Snapshot) -> tuple[ArrivalSample, ...]:
+    """The arrivals of the last windows, those of now where the last sample is half a window old."""
     step = snapshot.policy.metrics.window_seconds / 2
     before = subject.state.allocation.arrivals if subject.state.allocation is not None else ()
     ages = [(snapshot.time - sample.time).total_seconds() for sample in before]
     kept = [s for s, age in zip(before, ages, strict=True) if 0 <= age <= SAMPLES_LIMIT * step]
     due = not kept or (snapshot.time - kept[-1].time).total_seconds() >= step
+    load = subject.load
     if due and load is not None and subject.state.load.state in MEASURED:
         kept.append(ArrivalSample(time=snapshot.time, rate=round(load.arrival_rate, 2)))
     return tuple(kept[-SAMPLES_LIMIT:])
