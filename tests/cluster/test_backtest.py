@@ -1,9 +1,7 @@
 """The backtest against a real Prometheus that holds a history of its own."""
 
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from inferscale_operator.commands.backtest import backtest
 from inferscale_operator.metrics.presets import VLLM
 from inferscale_operator.metrics.prometheus import HistoryError, Prometheus
 from inferscale_operator.metrics.queries import Query, queries
-from localcluster import ToolsUnavailableError, process, tools
 
 BEGIN = 1_750_003_200
 STEP = 60
@@ -74,40 +71,8 @@ HISTORY = (
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        programs = tools.ensure(("prometheus", "promtool"))
-    except ToolsUnavailableError as error:
-        if os.environ.get("INFERSCALE_REQUIRE_CLUSTER"):
-            raise
-        pytest.skip(f"no Prometheus: {error}")
-    folder = tmp_path_factory.mktemp("prometheus")
-    text = folder / "exported.om"
-    text.write_text("".join(HISTORY))
-    backfill = ["tsdb", "create-blocks-from", "openmetrics", text, folder / "data"]
-    subprocess.run([programs["promtool"], *backfill], check=True, capture_output=True)
-    (folder / "prometheus.yml").write_text("")
-    address = f"127.0.0.1:{process.free_ports(1)[0]}"
-    supervised = folder / "supervised"
-    process.start_supervisor(supervised, owner_pid=os.getpid())
-    try:
-        process.start_component(
-            supervised,
-            "prometheus",
-            [
-                programs["prometheus"],
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                "--storage.tsdb.retention.time=100y",
-                f"--web.listen-address={address}",
-                "--log.level=warn",
-            ],
-        )
-        ready = f"http://{address}/-/ready"
-        process.wait_for_component(supervised, "prometheus", lambda: process.answers(ready), 60)
-        yield f"http://{address}"
-    finally:
-        process.stop_supervisor(supervised)
+def url(backfilled: Callable[[tuple[str, ...]], str]) -> str:
+    return backfilled(HISTORY)
 
 
 @pytest.fixture(scope="module")

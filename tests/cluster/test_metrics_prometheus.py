@@ -1,9 +1,6 @@
 """The queries against a real Prometheus that holds what model servers of every kind have exported."""
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,6 @@ from inferscale_operator.metrics.prometheus import Prometheus
 from inferscale_operator.metrics.queries import GATEWAY_QUERIES
 from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
-from localcluster import ToolsUnavailableError, process, tools
 
 NOW = 1_750_000_000
 INTERVAL = 15
@@ -229,46 +225,10 @@ CUSTOM = {
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    try:
-        programs = tools.ensure(("prometheus", "promtool"))
-    except ToolsUnavailableError as error:
-        if os.environ.get("INFERSCALE_REQUIRE_CLUSTER"):
-            raise
-        pytest.skip(f"no Prometheus: {error}")
-    folder = tmp_path_factory.mktemp("prometheus")
-    exported = folder / "exported.om"
-    exported.write_text("".join(EXPORTED))
-    backfill = ["tsdb", "create-blocks-from", "openmetrics", exported, folder / "data"]
-    subprocess.run([programs["promtool"], *backfill], check=True, capture_output=True)
-    (folder / "prometheus.yml").write_text("")
-    address = f"127.0.0.1:{process.free_ports(1)[0]}"
-    client = Prometheus(f"http://{address}")
-    supervised = folder / "supervised"
-    process.start_supervisor(supervised, owner_pid=os.getpid())
-    try:
-        _start(supervised, programs["prometheus"], folder, address)
-        yield client
-    finally:
-        client.close()
-        process.stop_supervisor(supervised)
-
-
-def _start(supervised: Path, program: Path, folder: Path, address: str) -> None:
-    process.start_component(
-        supervised,
-        "prometheus",
-        [
-            program,
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            "--storage.tsdb.retention.time=100y",
-            f"--web.listen-address={address}",
-            "--log.level=warn",
-        ],
-    )
-    ready = f"http://{address}/-/ready"
-    process.wait_for_component(supervised, "prometheus", lambda: process.answers(ready), 30)
+def prometheus(backfilled: Callable[[tuple[str, ...]], str]) -> Iterator[Prometheus]:
+    client = Prometheus(backfilled(EXPORTED))
+    yield client
+    client.close()
 
 
 def load_of(

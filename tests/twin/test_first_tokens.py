@@ -3,35 +3,47 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inferscale_operator.twin.firsttokens import POINTS, FirstTokens, Lines, iteration_left, relative_lengths
+from inferscale_operator.twin.firsttokens import (
+    POINTS,
+    FirstTokens,
+    Lines,
+    iteration_left,
+    prefills,
+    relative_lengths,
+)
 from inferscale_operator.twin.scenario import TokenSpec
 
 
-def firsts(flowing: bool, p_wait: float = 0.5, prefill: float = 20.0) -> FirstTokens:
+def firsts(queued: float) -> FirstTokens:
     return FirstTokens(
         left=np.zeros((1, POINTS)),
-        prefill=np.full((1, POINTS), prefill),
-        p_wait=np.array([p_wait]),
-        rate=np.array([0.01]),
-        flowing=np.array([flowing]),
+        prefill=np.full((1, POINTS), 20.0),
+        queued=np.array([queued]),
         least=np.array([1000.0]),
         most=np.array([3000.0]),
+        p_wait=np.array([0.5]),
+        rate=np.array([0.01]),
     )
 
 
 def test_a_share_of_the_requests_waits_for_an_exponential_time_below_the_full_batch() -> None:
-    later = [firsts(True).later(np.array([limit]))[0] for limit in (19, 20, 120, np.inf)]
+    later = [firsts(0.0).later(np.array([limit]))[0] for limit in (19, 20, 120, np.inf)]
     assert later == pytest.approx([1.0, 0.5, 0.5 * np.exp(-1), 0.0])
-    assert firsts(True).waits_beyond(np.array([100.0]))[0] == pytest.approx(0.5 * np.exp(-1))
+    assert firsts(0.0).waits_beyond(np.array([100.0]))[0] == pytest.approx(0.5 * np.exp(-1))
 
 
 def test_with_a_backlog_all_wait_their_turn() -> None:
-    later = [firsts(False).later(np.array([limit]))[0] for limit in (1020, 1520, 3020)]
+    later = [firsts(1.0).later(np.array([limit]))[0] for limit in (1020, 1520, 3020)]
     assert later == pytest.approx([1.0, 0.75, 0.0])
 
 
+def test_those_of_a_backlog_that_is_worked_off_have_waited_and_the_others_have_not() -> None:
+    later = [firsts(0.25).later(np.array([limit]))[0] for limit in (20, 920, 2020)]
+    assert later == pytest.approx([0.25 + 0.75 * 0.5, 0.25, 0.125], abs=1e-3)
+
+
 def test_the_times_that_stand_for_all_have_the_tail_of_all() -> None:
-    told = [firsts(True).points(turn) for turn in range(20)]
+    told = [firsts(0.0).points(turn) for turn in range(20)]
     times = np.concatenate([times[0] for times, _ in told])
     weights = np.concatenate([weights[0] for _, weights in told])
     assert weights.sum() == pytest.approx(20)
@@ -49,6 +61,20 @@ def test_lengths_are_relative_to_their_mean_and_vary_as_they_do() -> None:
     found = relative_lengths(given)
     assert found.mean(axis=1) == pytest.approx([1, 1, 1])
     assert found.std(axis=1) == pytest.approx([0, 0.5, 1], abs=0.1)
+
+
+def test_a_prefill_varies_with_its_input_and_with_the_batch_that_it_finds() -> None:
+    exponential, alike = relative_lengths([None]), np.ones((1, POINTS))
+    mean, fixed, none = np.array([50.0]), np.array([10.0]), np.array([0.0])
+    for lengths, running, p_wait, spread in (
+        (alike, 16.0, 0.0, 40 / 4),
+        (alike, 16.0, 1.0, 0.0),
+        (exponential, 1e9, 0.0, 40.0),
+        (exponential, 16.0, 0.0, 40 * np.sqrt(1 + 2 / 16)),
+    ):
+        found = prefills(mean, fixed, lengths, np.array([running]), none + p_wait)[0]
+        assert found.mean() == pytest.approx(50, rel=0.02)
+        assert found.std() == pytest.approx(spread, rel=0.1)
 
 
 def test_an_iteration_is_half_over_when_a_request_finds_one() -> None:

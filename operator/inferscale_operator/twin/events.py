@@ -72,6 +72,8 @@ class _Route:
     queue: deque[Request] = field(default_factory=deque)
     """Requests that no pod has."""
     next: int = 0
+    passed: int = 0
+    """Requests that pods were given."""
     turn: int = 0
     rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
 
@@ -170,15 +172,25 @@ class EventServers:
         self._samples.record(now_s, slots, rows)
 
     def account(self, now_s: float) -> None:
-        """Let the ledger have the gaps between tokens up to now, within one window."""
+        """Let the ledger have what waits for a pod, and the gaps between tokens within the window."""
         for replica in self._replicas.values():
             self._count_gaps(replica, now_s)
+        for number, route in enumerate(self._routes):
+            self._ledger.windows["held"][number, self._ledger.window(now_s)] = len(route.queue)
 
     def load(self, service: int) -> tuple[int, int]:
         """Requests of a service that run and wait, those without a pod included."""
         mine = [r.server for r in self._replicas.values() if r.service == service]
         route = self._routes[service]
         return sum(s.running for s in mine), sum(s.waiting for s in mine) + len(route.queue)
+
+    def passed(self, service: int) -> int:
+        """Requests of a service that pods were given so far."""
+        return self._routes[service].passed
+
+    def held(self, service: int) -> int:
+        """Requests of a service that wait for a pod."""
+        return len(self._routes[service].queue)
 
     def utilization(self, pod: Pod) -> float:
         """Share of the batch that is in use."""
@@ -219,6 +231,7 @@ class EventServers:
             request = queue.popleft()
             at_ms = max(request.arrival_ms, replicas[0].server.now_ms)
             chosen = self._chosen(route, at_ms)
+            route.passed += 1
             chosen.server.offer(request, max(at_ms, chosen.server.now_ms))
 
     def _chosen(self, route: _Route, at_ms: float) -> _Replica:
@@ -254,7 +267,10 @@ class EventServers:
             )
 
     def close(self) -> None:
-        """The end: count what is still under way; what waits beyond its objective is late."""
-        for number, _route in enumerate(self._routes):
+        """The end: count what is still under way, and what has waited for a pod beyond its objective."""
+        end_s = self._setting.scenario.duration
+        for number, route in enumerate(self._routes):
             running, waiting = self.load(number)
             self._ledger.unfinished[number] = running + waiting
+            latest_ms = 1000 * (end_s - self._ledger.patience_s(number))
+            self._ledger.overdue[number] = sum(each.arrival_ms < latest_ms for each in route.queue)

@@ -21,9 +21,11 @@ Floats = NDArray[np.float64]
 
 POINTS = 32
 _MIDDLES = (np.arange(POINTS) + 0.5) / POINTS
-# Multiples of such numbers fill an interval evenly, however many there are, and independently of each other.
+# Multiples of the golden ratio fill an interval evenly, however many there are.
 _GOLDEN = (np.sqrt(5) - 1) / 2
-_MOMENTS: Floats = (np.arange(POINTS) + 0.5) * np.sqrt(2) % 1
+# Orders of the same points that go with neither lengths nor each other: their correlations are below .05.
+_MOMENTS: Floats = _MIDDLES[19 * np.arange(POINTS) % POINTS]
+_BATCHES: Floats = np.array([*map(NormalDist().inv_cdf, _MIDDLES)])[(7 * np.arange(POINTS) + 25) % POINTS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +35,21 @@ class FirstTokens:
     Attributes:
         left: What is left of the iteration that a request finds in progress, shape (S, K).
         prefill: Shape (S, K).
-        p_wait: Share of requests that wait, shape (S,).
-        rate: Of the exponential wait of those, 1/ms, shape (S,).
-        flowing: Whether it is exponential, shape (S,); otherwise it is even between `least` and `most`.
+        queued: Share of requests that were in a backlog, shape (S,); their waits lie evenly between `least`
+            and `most`.
         least: Shape (S,).
         most: Shape (S,).
+        p_wait: Share of the others that wait, shape (S,).
+        rate: Of the exponential wait of those, 1/ms, shape (S,).
     """
 
     left: Floats
     prefill: Floats
-    p_wait: Floats
-    rate: Floats
-    flowing: NDArray[np.bool_]
+    queued: Floats
     least: Floats
     most: Floats
+    p_wait: Floats
+    rate: Floats
 
     def later(self, limit: Floats) -> Floats:
         """Share of the requests whose time exceeds a limit, shape (S,)."""
@@ -57,21 +60,19 @@ class FirstTokens:
         return self._beyond(limit, self.left)
 
     def points(self, turn: int) -> tuple[Floats, Floats]:
-        """Times that stand for all, with their weights (1 in all), each of shape (S, 2K).
+        """Times that stand for all, with their weights (1 in all), each of shape (S, 3K).
 
         Args:
             turn: Number of the interval; those of different intervals lie between each other.
         """
-        waited = (turn * POINTS + np.arange(POINTS)) * _GOLDEN % 1
-        waits = np.where(
-            self.flowing[:, None],
-            -np.log1p(-waited) / self.rate[:, None],
-            self.least[:, None] + (self.most - self.least)[:, None] * waited,
-        )
-        share = np.repeat(np.where(self.flowing, self.p_wait, 1.0)[:, None], POINTS, axis=1) / POINTS
+        even = (turn * POINTS + np.arange(POINTS)) * _GOLDEN % 1
+        waits = np.outer(1 / self.rate, -np.log1p(-even))
+        in_line = self.least[:, None] + np.outer(self.most - self.least, even)
         at_once = self.left + self.prefill
-        times = np.hstack([at_once, at_once + waits])
-        return times, np.hstack([1 / POINTS - share, share])
+        others = (1 - self.queued) / POINTS
+        shares = np.array([others * (1 - self.p_wait), others * self.p_wait, self.queued / POINTS])
+        times = np.hstack([at_once, at_once + waits, at_once + in_line])
+        return times, np.repeat(shares.T, POINTS, axis=1)
 
     def _beyond(self, limit: Floats, besides: Floats) -> Floats:
         """Share of the requests whose wait exceeds a limit less what it takes besides, shape (S,)."""
@@ -82,7 +83,8 @@ class FirstTokens:
         exponential = self.p_wait[rows, None] * np.exp(-bounded * self.rate[rows, None])
         span = np.maximum(self.most - self.least, 1e-9)[rows, None]
         even = np.clip((self.most[rows, None] - bounded) / span, 0.0, 1.0)
-        shares = np.where(self.flowing[rows, None], exponential, even)
+        queued = self.queued[rows, None]
+        shares = (1 - queued) * exponential + queued * even
         result[rows] = np.where(left < 0, 1.0, shares).mean(axis=1)
         return result
 
@@ -97,6 +99,20 @@ def iteration_left(iteration: Floats, running: Floats, p_wait: Floats) -> Floats
     """
     left = iteration * -np.expm1(-running) * (1 - p_wait)
     return np.outer(left, _MOMENTS)
+
+
+def prefills(mean: Floats, fixed: Floats, lengths: Floats, running: Floats, p_wait: Floats) -> Floats:
+    """Times of prefill, ms, shape (S, K).
+
+    Args:
+        mean: Shape (S,).
+        fixed: Part of it that depends neither on the input nor on the batch, shape (S,).
+        lengths: Inputs relative to their mean, shape (S, K).
+        running: Mean number of requests in a replica's batch, shape (S,); it has that variance too.
+        p_wait: Share of requests that find the batch full, shape (S,): of those the batch does not vary.
+    """
+    spread = np.outer((1 - p_wait) / np.sqrt(np.maximum(running, 1.0)), _BATCHES)
+    return fixed[:, None] + (mean - fixed)[:, None] * lengths * np.maximum(1 + spread, 0.0)
 
 
 def relative_lengths(tokens: Sequence[TokenSpec | None]) -> Floats:
@@ -143,6 +159,13 @@ class Lines:
             line.keep(float(after[number]))
             ages[1, number] = line.age(to_s)
         return ages.min(axis=0) * 1000, ages.max(axis=0) * 1000
+
+    def older(self, service: int, than_s: float) -> float:
+        """Requests that wait and came before a time."""
+        return sum(
+            count * float(np.clip((than_s - begin) / max(end - begin, 1e-9), 0.0, 1.0))
+            for begin, end, count in self._lines[service].parcels
+        )
 
 
 @dataclass(eq=False)

@@ -19,6 +19,7 @@ FIELDS = (
     "good",
     "lost",
     "slow",
+    "held",
     "ttft_count",
     "ttft_sum",
     "ttft_late",
@@ -28,8 +29,9 @@ FIELDS = (
     "gap_sum",
 )
 """Counts and sums of a window: requests that came, that were finished, that met every objective, that were
-lost, whose ITL was above the objective; first tokens, their time since arrival (ms), those later than the
-objective; the waits (ms) and those longer than the objective; gaps between tokens and their time (ms)."""
+lost, whose ITL was above the objective, that no pod has at its end; first tokens, their time since arrival
+(ms), those later than the objective; the waits (ms) and those longer than the objective; gaps between tokens
+and their time (ms)."""
 
 # Times to first token are counted in bins that are 3 % wide.
 BINS = np.concatenate([[0.0], np.geomspace(0.1, 1e8, 701), [math.inf]])
@@ -67,6 +69,7 @@ class Ledger:
         units_s: Unit-seconds held, shape (services, types).
         energy_j: Joules by service, on profiles whose power is known.
         unfinished: Requests still under way at the end, by service.
+        overdue: Those of them that no pod has and that are late already, by service.
         ttft_bins: Counts of times to first token, shape (services, bins).
     """
 
@@ -84,6 +87,7 @@ class Ledger:
         self.units_s = np.zeros((len(setting.services), len(self.types)))
         self.energy_j = np.zeros(len(setting.services))
         self.unfinished = np.zeros(len(setting.services))
+        self.overdue = np.zeros(len(setting.services))
         self.ttft_bins = np.zeros((len(setting.services), len(BINS) - 1))
 
     def window(self, at_s: float) -> int:
@@ -149,6 +153,11 @@ class Ledger:
         self.energy_j += watts * seconds * counts
         self.units_s += held.units * (seconds * np.reshape(counts, (-1, 1)))
 
+    def patience_s(self, service: int) -> float:
+        """How long a request may wait for a pod until it is late, s."""
+        targets = self.setting.services[service].targets
+        return min(targets.ttft or math.inf, targets.ttw or math.inf) / 1000
+
     def ttft_quantile(self, service: int, share: float) -> float | None:
         """The TTFT (ms) that a share of the requests does not exceed; None: not known."""
         counts = self.ttft_bins[service]
@@ -200,7 +209,8 @@ class Ledger:
             value[busy] = kept
             result = np.fmin(result, value)
         # Requests that wait, and nothing that serves them.
-        starved = (figures["arrived"] > 0) & (self.ready_s[service] == 0)
+        waiting = (figures["arrived"] > 0) | (figures["held"] > 0)
+        starved = waiting & (self.ready_s[service] == 0)
         result[starved] = 0.0
         return result
 

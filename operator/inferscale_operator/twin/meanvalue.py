@@ -1,9 +1,9 @@
 """Servers in the mean: the queueing model's steady state over each interval, and a fluid backlog beyond it.
 
 Between two scrapes a service has so many ready replicas and receives so many requests, drawn from the load's
-rate and variation. Below the full batch's rate its figures are those of the model at that rate; what is above
-piles up, waits its turn, and is worked off at the full batch's rate. The model is tabulated over its load,
-once for every profile, batch and length (lengths in steps of 2 %).
+rate and variation. Below the full batch's rate its figures are those of the model at the mean rate, and what
+the batch holds follows the number that came; what is above piles up, waits its turn, and is worked off at the
+full batch's rate.
 """
 
 from __future__ import annotations
@@ -15,40 +15,47 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-import inferscale_queueing as queueing
 from inferscale_operator.twin import engines
 from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.deployment import Pod
-from inferscale_operator.twin.engines import (
-    COLUMNS,
-    batch_limit,
-    latency_model,
-    length_step,
-    memory_limit,
-    step_numbers,
+from inferscale_operator.twin.engines import COLUMNS, step_numbers
+from inferscale_operator.twin.firsttokens import (
+    FirstTokens,
+    Lines,
+    iteration_left,
+    prefills,
+    relative_lengths,
 )
-from inferscale_operator.twin.firsttokens import FirstTokens, Lines, iteration_left, relative_lengths
 from inferscale_operator.twin.ledger import Ledger
+from inferscale_operator.twin.meantables import (
+    BATCH,
+    CURVES,
+    FIGURES,
+    FIXED_PREFILL,
+    FULL_ITL,
+    FULL_PREFILL,
+    GRID,
+    IN_QUEUE,
+    IN_SERVICE,
+    ITL,
+    MAX_RATE,
+    MEMORY,
+    P_WAIT,
+    PREFILL,
+    STRETCH,
+    WAIT,
+    Tables,
+    interpolated,
+)
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import Samples
 from inferscale_operator.twin.traffic import Traffic
 
 Floats = NDArray[np.float64]
 
-GRID = np.concatenate([[0.0], np.linspace(0.02, 0.9, 45), np.linspace(0.91, 0.995, 18)])
-"""Loads that the model is tabulated at, as shares of the largest rate."""
 HORIZON_S = 3600.0
-
-MAX_RATE, FULL_ITL, FULL_PREFILL, FIXED_PREFILL, MEMORY, BATCH, STRETCH = range(FIGURES := 7)
-IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(CURVES := 6)
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """A replica's model: figures of the full batch, and curves over `GRID`, shape (6, grid)."""
-
-    full: Floats
-    curves: Floats
+NOTHING = 1e-9
+"""Requests that are none."""
 
 
 @dataclass(eq=False)
@@ -85,7 +92,7 @@ class MeanValueServers:
         self._groups = [_Group() for _ in range(count)]
         self._pods: dict[Pod, tuple[int, int, tuple[str, str], Engine]] = {}
         self._counters = np.zeros((0, len(COLUMNS)))
-        self._tables: dict[tuple[object, ...], _Table] = {}
+        self._tables = Tables()
         self._full = np.zeros((count, FIGURES))
         self._curves = np.zeros((count, CURVES, len(GRID)))
         """Both of the tables in force."""
@@ -94,8 +101,11 @@ class MeanValueServers:
         self._spread: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
         """Slots of all ready pods and their services."""
         self._backlog = np.zeros(count)
+        self._passed, self._held = np.zeros(count), np.zeros(count)
         self._in_service = np.zeros(count)
         self._in_queue = np.zeros(count)
+        self._late = np.zeros(count)
+        """Of those in service, how many were late to start."""
         self._keys = np.full((2, count), np.nan)
         """Lengths of the tables, in steps."""
         self._now_s = 0.0
@@ -137,11 +147,11 @@ class MeanValueServers:
         group = self._groups[number]
         if slot in group.ready:
             if lost:
-                share = (self._in_service[number] + self._in_queue[number]) / len(group.ready)
-                self._ledger.windows["lost"][number, self._ledger.window(now_s)] += share
-                self._in_service[number] -= self._in_service[number] / len(group.ready)
-                self._in_queue[number] -= self._in_queue[number] / len(group.ready)
-                self._backlog[number] -= self._backlog[number] / len(group.ready)
+                for held in (self._in_service, self._in_queue, self._backlog):
+                    share = held[number] / len(group.ready)
+                    self._ledger.windows["lost"][number, self._ledger.window(now_s)] += share
+                    held[number] -= share
+                self._late[number] -= self._late[number] / len(group.ready)
             del group.ready[slot]
         self._choose(number)
         self._samples.remove(key, now_s)
@@ -166,48 +176,59 @@ class MeanValueServers:
         replicas = np.array([len(group.ready) for group in self._groups], dtype=np.float64)
         arrived = self._drawn(rates * seconds)
         able = replicas * full[:, MAX_RATE] * seconds * 1000
+        served = self._in_service
         before = self._backlog + self._in_service + self._in_queue
         work = self._backlog + arrived
         with np.errstate(divide="ignore", invalid="ignore"):
-            load = np.where(able > 0, work / able, np.inf)
+            # The steady state at the mean rate has the variation of the arrivals in it already.
+            expected = rates * seconds
+            load = np.where(able > 0, (self._backlog + expected) / able, np.inf)
+            noise = np.where(able > 0, (arrived - expected) / able, 0.0)
         flowing = (replicas > 0) & (load < GRID[-1])
-        figures = _interpolated(curves, np.where(flowing, load, 0.0))
+        figures = interpolated(curves, np.where(flowing, load, 0.0), np.where(flowing, noise, 0.0))
         batch = full[:, BATCH]
         # What does not fit goes on waiting.
         backlog = np.where(flowing, 0.0, np.maximum(work - able, 0.0))
         least, most = self._lines.waited(self._backlog, arrived, backlog, self._now_s - seconds, self._now_s)
-        wait = np.where(flowing, figures[WAIT], (least + most) / 2)
+        queued = np.where(flowing, self._backlog / np.maximum(work, 1e-9), 1.0)
+        wait = queued * (least + most) / 2 + (1 - queued) * figures[WAIT]
         itl = np.where(flowing, figures[ITL], full[:, FULL_ITL])
         prefill = np.where(flowing, figures[PREFILL], full[:, FULL_PREFILL])
         self._in_service = replicas * np.where(flowing, figures[IN_SERVICE], batch)
         self._in_queue = np.where(flowing, replicas * figures[IN_QUEUE], 0.0)
-        self._in_service = np.where(replicas > 0, self._in_service, 0.0)
+        # At no rate the model is that of a rate that goes to none.
+        self._in_service = np.where(self._in_service > NOTHING, self._in_service, 0.0)
+        self._in_queue = np.where(self._in_queue > NOTHING, self._in_queue, 0.0)
+        self._passed += np.where(replicas > 0, arrived + self._held, 0.0)
+        self._held = np.where(replicas > 0, 0.0, backlog)
         self._backlog = backlog
         after = self._backlog + self._in_service + self._in_queue
         finished = np.maximum(before + arrived - after, 0.0)
         # Never more than came: what the steady state would hold more of is not there yet.
         short = np.maximum(after - before - arrived, 0.0)
         self._in_service = np.maximum(self._in_service - short, 0.0)
+        started = np.maximum(finished + self._in_service - served, 0.0)
         p_wait = np.where(flowing, figures[P_WAIT], 1.0)
-        fixed = np.minimum(full[:, FIXED_PREFILL], prefill)[:, None]
+        fixed = np.minimum(full[:, FIXED_PREFILL], prefill)
         firsts = FirstTokens(
             left=iteration_left(itl, figures[IN_SERVICE], p_wait),
-            prefill=fixed + (prefill[:, None] - fixed) * self._relative,
+            prefill=prefills(prefill, fixed, self._relative, figures[IN_SERVICE], p_wait),
+            queued=queued,
+            least=least,
+            most=most,
             p_wait=p_wait,
             # In the full batch waits are exponential.
             rate=np.maximum(full[:, MAX_RATE] * (1 - np.minimum(load, GRID[-1])), 1e-12) / full[:, STRETCH],
-            flowing=flowing,
-            least=least,
-            most=most,
         )
         wait = wait + firsts.left.mean(axis=1)
         ttft, gaps = wait + prefill, finished * np.maximum(outputs - 1, 0.0)
-        self._count(arrived, finished, wait, ttft, itl, gaps, firsts)
-        self._export(finished, ttft, itl, gaps, inputs, outputs, full[:, MEMORY])
+        self._count(arrived, started, finished, wait, ttft, itl, gaps, firsts)
+        self._export(started, finished, ttft, itl, gaps, inputs, outputs, full[:, MEMORY])
 
     def _count(
         self,
         arrived: Floats,
+        started: Floats,
         finished: Floats,
         wait: Floats,
         ttft: Floats,
@@ -217,28 +238,33 @@ class MeanValueServers:
     ) -> None:
         late, waited = firsts.later(self._ttft), firsts.waits_beyond(self._ttw)
         slow = itl > self._itl
-        good = np.where(slow, 0.0, 1 - np.maximum(late, waited))
+        # Those that were late to start are late when they are finished.
+        bad = self._late + started * np.maximum(late, waited)
+        share = finished / np.maximum(finished + self._in_service, NOTHING)
+        self._late = bad * (1 - share)
+        good = np.where(slow, 0.0, np.maximum(finished - bad * share, 0.0))
         window = self._ledger.window(self._now_s)
         for name, values in (
             ("arrived", arrived),
             ("finished", finished),
-            ("good", finished * good),
+            ("good", good),
             ("slow", finished * slow),
-            ("ttft_count", finished),
-            ("ttft_sum", finished * ttft),
-            ("ttft_late", finished * late),
-            ("wait_sum", finished * wait),
-            ("wait_late", finished * waited),
+            ("ttft_count", started),
+            ("ttft_sum", started * ttft),
+            ("ttft_late", started * late),
+            ("wait_sum", started * wait),
+            ("wait_late", started * waited),
             ("gap_count", gaps),
             ("gap_sum", gaps * itl),
         ):
             self._ledger.windows[name][:, window] += values
         self._turn += 1
         times, weights = firsts.points(self._turn)
-        self._ledger.first_tokens(times, finished[:, None] * weights, window)
+        self._ledger.first_tokens(times, started[:, None] * weights, window)
 
     def _export(
         self,
+        started: Floats,
         finished: Floats,
         ttft: Floats,
         itl: Floats,
@@ -251,11 +277,11 @@ class MeanValueServers:
         increments[:, engines.FINISHED] = finished
         increments[:, engines.INPUT] = increments[:, engines.INPUT_SUM] = finished * inputs
         increments[:, engines.OUTPUT] = increments[:, engines.OUTPUT_SUM] = finished * outputs
-        for column in (engines.INPUT_COUNT, engines.OUTPUT_COUNT, engines.TTFT_COUNT):
-            increments[:, column] = finished
+        increments[:, engines.INPUT_COUNT] = increments[:, engines.OUTPUT_COUNT] = finished
+        increments[:, engines.TTFT_COUNT] = started
         increments[:, engines.ITL_COUNT] = gaps
         increments[:, engines.ITL_SUM] = gaps * itl / 1000
-        increments[:, engines.TTFT_SUM] = finished * ttft / 1000
+        increments[:, engines.TTFT_SUM] = started * ttft / 1000
         self._share(increments, memory)
 
     def _share(self, increments: Floats, memory: Floats) -> None:
@@ -278,11 +304,20 @@ class MeanValueServers:
         self._samples.record(now_s, slots, self._counters[slots])
 
     def account(self, now_s: float) -> None:
-        """Nothing is left to account for."""
+        """Let the ledger have what waits for a pod."""
+        self._ledger.windows["held"][:, self._ledger.window(now_s)] = self._held
 
     def load(self, service: int) -> tuple[float, float]:
         """Requests of a service that run and wait."""
         return float(self._in_service[service]), float(self._in_queue[service] + self._backlog[service])
+
+    def passed(self, service: int) -> float:
+        """Requests of a service that pods were given so far."""
+        return float(self._passed[service])
+
+    def held(self, service: int) -> float:
+        """Requests of a service that wait for a pod."""
+        return float(self._held[service])
 
     def utilization(self, pod: Pod) -> float:
         """Share of the batch that is in use."""
@@ -292,8 +327,11 @@ class MeanValueServers:
         return float(min(self._counters[found[1], engines.RUNNING] / self._full[found[0], BATCH], 1.0))
 
     def close(self) -> None:
-        """The end: count what is still under way."""
+        """The end: count what is still under way, and what has waited for a pod beyond its objective."""
         self._ledger.unfinished[:] = self._backlog + self._in_service + self._in_queue
+        for number in np.flatnonzero(self._held).tolist():
+            patience_s = self._ledger.patience_s(number)
+            self._ledger.overdue[number] = self._lines.older(number, self._now_s - patience_s)
 
     def _drawn(self, means: Floats) -> Floats:
         """Numbers of requests about their means, as far apart as their variation has them."""
@@ -320,59 +358,12 @@ class MeanValueServers:
         self._unknown |= set(np.flatnonzero((keys != self._keys).any(axis=0)).tolist())
         self._keys = keys
         for number in sorted(self._unknown):
-            table = self._table(number, float(inputs[number]), float(outputs[number]))
+            table = self._tables.table(
+                self._setting.services[number],
+                self._groups[number].engine,
+                float(inputs[number]),
+                float(outputs[number]),
+                float(self._cov[number]),
+            )
             self._full[number], self._curves[number] = table.full, table.curves
         self._unknown.clear()
-
-    def _table(self, number: int, inputs: float, outputs: float) -> _Table:
-        service, engine = self._setting.services[number], self._groups[number].engine
-        if engine is None:
-            return _Table(np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), np.zeros((CURVES, len(GRID))))
-        tokens = service.scenario.tokens
-        performance = service.performances[engine.accelerator]
-        batch = batch_limit(service, engine, outputs)
-        inputs, outputs = length_step(inputs), max(length_step(outputs), 1.0)
-        key = (performance, batch, inputs, outputs, self._cov[number], tokens)
-        if key not in self._tables:
-            latency = latency_model(performance, inputs, outputs, len(GRID))
-            rate = batch / float(latency.service_time(batch)[0])
-            lengths = {"exponential": 1.0, "deterministic": 0.0}
-            spread = 1.0 if tokens is None else lengths.get(tokens.distribution, tokens.cov)
-            one = latency_model(performance, inputs, outputs)
-            service_cov = queueing.service_cov(one, batch, input_cov=spread, output_cov=spread)
-            variability = queueing.Variability(self._cov[number : number + 1], service_cov)
-            found = queueing.analyze(latency, batch, GRID * rate, variability=variability)
-            curves = (
-                found.in_service,
-                found.in_queue,
-                found.wait,
-                found.p_wait,
-                found.itl,
-                found.prefill,
-            )
-            self._tables[key] = _Table(
-                np.array(
-                    [
-                        rate,
-                        float(latency.itl(batch)[0]),
-                        float(latency.prefill(batch)[0]),
-                        performance.gamma if inputs > 0 else 0.0,
-                        memory_limit(service, engine, outputs),
-                        batch,
-                        float(variability.stretch[0]),
-                    ]
-                ),
-                np.array(curves),
-            )
-        return self._tables[key]
-
-
-def _interpolated(curves: Floats, load: Floats) -> Floats:
-    """Curves (services, 6, grid) at a load each, shape (6, services)."""
-    right = np.clip(np.searchsorted(GRID, load, side="right"), 1, len(GRID) - 1)
-    low, high = GRID[right - 1], GRID[right]
-    share = (load - low) / (high - low)
-    rows = np.arange(len(load))
-    below, above = curves[rows, :, right - 1], curves[rows, :, right]
-    result: Floats = (below * (1 - share)[:, None] + above * share[:, None]).T
-    return result

@@ -2,69 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
-from inferscale_operator.api.metric_preset import MetricPreset
-from inferscale_operator.api.optimizer_policy import POLICY_NAME, MetricsSettings, OptimizerPolicySpec
+from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicySpec
 from inferscale_operator.decide import advance, decide
 from inferscale_operator.kube import parse
 from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, ReplicaSetRecord
 from inferscale_operator.kube.stores import Key, World
-from inferscale_operator.metrics.queries import Answer, Answers, queries
 from inferscale_operator.observe import observe
 from inferscale_operator.plan import Plan, StatusPlan
 from inferscale_operator.recorder import Recorder
 from inferscale_operator.snapshot import DeploymentState, Resource
 from inferscale_operator.twin.cluster import Cluster
 from inferscale_operator.twin.history import Decision, History
-from inferscale_operator.twin.promql import compile_query
+from inferscale_operator.twin.prometheus import SimulatedPrometheus
 from inferscale_operator.twin.resources import Setting
 from inferscale_operator.twin.samples import Samples
-from inferscale_operator.twin.scenario import MetricOutage
 
 BETWEEN_STEPS_S = 1.0
 _SERVICE = "InferenceService"
-
-
-@dataclass(frozen=True)
-class SimulatedPrometheus:
-    """Answers the operator's queries from simulated samples."""
-
-    setting: Setting
-    samples: Samples
-
-    def ask(
-        self, settings: MetricsSettings, presets: Sequence[MetricPreset], time: float
-    ) -> Mapping[str, Answers]:
-        """Ask every query of some presets as of `time` (Unix seconds)."""
-        at_s = time - self.setting.start.timestamp()
-        failing = any(
-            isinstance(each, MetricOutage) and not each.scrapes and each.at <= at_s < each.until
-            for each in self.setting.scenario.disturbances
-        )
-        result: dict[str, Answers] = {}
-        keys = self.samples.keys
-        for preset in presets:
-            answers = {}
-            for query, question in queries(preset, settings).items():
-                if failing:
-                    answers[query] = Answer(error=f"Prometheus: query of {query.value}: connection refused")
-                    continue
-                value = np.broadcast_to(
-                    compile_query(question.expression)(self.samples, time), self.samples.size
-                )
-                found = np.flatnonzero(np.isfinite(value))
-                known = zip(found.tolist(), value[found].tolist(), strict=True)
-                answers[query] = Answer(
-                    {key: figure for slot, figure in known if (key := keys[slot]) is not None}
-                )
-            result[preset.name] = answers
-        return result
 
 
 @dataclass
@@ -75,6 +34,7 @@ class Product:
     policy: OptimizerPolicySpec
     cluster: Cluster
     samples: Samples
+    gateway: Samples
     history: History
     recorder: Recorder | None = None
     next_s: float = 0.0
@@ -105,7 +65,7 @@ class Product:
         seen = self.cluster.version
         if now_s >= self._tick_s:
             self._tick_s = now_s + self.policy.tick_seconds
-            prometheus = SimulatedPrometheus(self.setting, self.samples)
+            prometheus = SimulatedPrometheus(self.setting, self.samples, self.gateway)
             snapshot = observe(self._world(), self.cluster.moment(now_s), prometheus)
             plan = decide(snapshot)
             self._saved = plan.savings.total if plan.savings is not None else self._saved

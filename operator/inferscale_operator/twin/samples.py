@@ -145,6 +145,8 @@ class Samples:
         slots = np.arange(self.size)
         start, end = part[first, slots], part[last, slots]
         growth = end - start
+        if counter:
+            growth += _lost_at_resets(part)
         with np.errstate(invalid="ignore", divide="ignore"):
             sampled = times[last] - times[first]
             between = sampled / (count - 1)
@@ -174,3 +176,14 @@ class Samples:
                 values[number, : len(row)] = row
             self._block = np.array(self._times), values
         return self._block
+
+
+def _lost_at_resets(part: Floats) -> Floats:
+    """What counters had when they started anew, in all, by slot; `part` of shape (rows, slots)."""
+    rows = np.arange(len(part))[:, None]
+    newest = np.maximum.accumulate(np.where(np.isnan(part), 0, rows), axis=0)
+    filled = np.take_along_axis(part, newest, axis=0)
+    before = filled[:-1]
+    with np.errstate(invalid="ignore"):
+        lost: Floats = np.where(filled[1:] < before, before, 0.0).sum(axis=0)
+    return lost

@@ -24,6 +24,7 @@ from inferscale_operator.twin.cluster import Cluster, Engine
 from inferscale_operator.twin.deployment import Pod
 from inferscale_operator.twin.engines import COLUMNS, batch_limit
 from inferscale_operator.twin.events import EventServers
+from inferscale_operator.twin.gateway import Gateway
 from inferscale_operator.twin.history import Allocated, History
 from inferscale_operator.twin.ledger import Held, Ledger, cost_per_hour
 from inferscale_operator.twin.meanvalue import MeanValueServers
@@ -185,6 +186,7 @@ class _Simulation:
         optimizer = _optimizer(setting, choice)
         retention = optimizer.metrics.window_seconds + LOOKBACK_S + 2 * scenario.scrape_interval
         self._samples = Samples(COLUMNS, retention, setting.start.timestamp())
+        self._gateway = Gateway(setting, retention)
         self._ledger = Ledger(setting, counted)
         self._history = History()
         self._servers: EventServers | MeanValueServers
@@ -226,7 +228,7 @@ class _Simulation:
         setting, cluster, samples, history = self._setting, self._cluster, self._samples, self._history
         match choice.name:
             case "inferscale":
-                return Product(setting, optimizer, cluster, samples, history, recorder)
+                return Product(setting, optimizer, cluster, samples, self._gateway.samples, history, recorder)
             case "clairvoyant":
                 return Clairvoyant(setting, optimizer, cluster, history, self._traffics, self._servers)
             case "keda":
@@ -252,6 +254,7 @@ class _Simulation:
             if now_s >= scrape_s:
                 if not self._dark(now_s):
                     servers.scrape(now_s)
+                    self._gateway.scrape(now_s, servers)
                 scrape_s = now_s + scenario.scrape_interval
             if now_s >= window_s:
                 servers.account(now_s)

@@ -41,6 +41,7 @@ def _policy(setting: Setting, outcome: Outcome) -> dict[str, Any]:
     kept = np.concatenate([outcome.ledger.all_kept(number) for number in range(len(setting.services))])
     good = sum(w.sum() for w in outcome.ledger.windows["good"])
     done = sum((outcome.ledger.windows[name]).sum() for name in ("finished", "lost"))
+    done += outcome.ledger.overdue.sum()
     types = sorted({kind for each in services for kind in each["acceleratorHours"]})
     energies = [each["energy"] for each in services]
     total = {
@@ -66,7 +67,8 @@ def _policy(setting: Setting, outcome: Outcome) -> dict[str, Any]:
 def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
     service, ledger = setting.services[number], outcome.ledger
     windows = {name: float(values[number].sum()) for name, values in ledger.windows.items()}
-    done = windows["finished"] + windows["lost"]
+    overdue = float(ledger.overdue[number])
+    done = windows["finished"] + windows["lost"] + overdue
     found = changes(setting, outcome, number)
     moved = sum(change.moved for change in found)
     first, last = outcome.allocated[number][0], outcome.allocated[number][-1]
@@ -83,7 +85,7 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
         "ttftPercentile": None if quantile is None else round(quantile, 1),
         "arrived": round(windows["arrived"], 2),
         "finished": round(windows["finished"], 2),
-        "late": round(windows["finished"] - windows["good"], 2),
+        "late": round(windows["finished"] - windows["good"] + overdue, 2),
         "lost": round(windows["lost"], 2),
         "unfinished": round(float(ledger.unfinished[number]), 2),
         "acceleratorHours": {
