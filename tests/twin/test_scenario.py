@@ -70,7 +70,10 @@ def test_custom_resources_may_come_from_manifests(tmp_path: Path) -> None:
     ]
     for each in objects:
         if each["kind"] == "AcceleratorProfile":
-            each["spec"] |= {"resourceName": "nvidia.com/gpu", "nodeSelector": {"gpu": each["spec"]["type"]}}
+            each["spec"] = each["spec"] | {
+                "resourceName": "nvidia.com/gpu",
+                "nodeSelector": {"gpu": each["spec"]["type"]},
+            }
         if each["kind"] == "ModelProfile":
             each["spec"]["modelName"] = "llama"
     spec = inline["services"][0].pop("spec")
