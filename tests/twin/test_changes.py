@@ -79,10 +79,12 @@ def test_the_end_against_the_start_is_the_sum_of_the_changes(moved: tuple[Settin
 def test_a_move_that_is_taken_back_is_no_change(tmp_path: Path) -> None:
     broken = {"kind": "failingStart", "accelerator": "a100", "at": 0, "until": 3000}
     policy = POLICY | {"moves": {"bringUpTimeoutSeconds": 60}}
-    world = setting(tmp_path, service(), disturbances=[broken], policy=policy, duration=300)
+    longer = {"points": [{"at": 0, "input": 128, "output": 64}, {"at": 200, "input": 128, "output": 80}]}
+    world = setting(tmp_path, service(tokens=longer), disturbances=[broken], policy=policy, duration=200)
     done = run(world)
-    assert "a100" in {kind for _, _, kind in done.replicas[0]}
-    assert not any(each["change"] for each in fields(world, done))
+    there_and_back = ["h100", "a100", "h100"]
+    assert [each.accelerator for each in done.allocated[0]] == there_and_back
+    assert fields(world, done) == []
 
 
 def test_the_json_has_the_changes_and_their_total(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from itertools import pairwise
 from typing import Any
@@ -65,8 +65,7 @@ def changes(setting: Setting, outcome: Outcome, number: int) -> tuple[Change, ..
             reason=reasons.get(after.at_s, ""),
         )
         for before, after in pairwise(_settled(outcome, number, key))
-        if (before.replicas, before.accelerator, before.max_batch)
-        != (after.replicas, after.accelerator, after.max_batch)
+        if before.what != after.what
     )
 
 
@@ -76,7 +75,7 @@ def _settled(outcome: Outcome, number: int, key: str) -> Iterator[Allocated]:
     held: dict[float, Allocated] = {}
     for each in outcome.allocated[number]:
         began = next((begin for begin, end in moves if begin <= each.at_s <= end), each.at_s)
-        held[began] = Allocated(began, each.replicas, each.accelerator, each.max_batch)
+        held[began] = replace(each, at_s=began)
     yield from held.values()
 
 

@@ -38,6 +38,13 @@ class Allocated:
     """Name of the profile."""
     max_batch: int
     """Requests that a replica runs at once, at the mean length of the answers at that time."""
+    limit: int | None
+    """Of the engine itself; None: as many as fit."""
+
+    @property
+    def what(self) -> tuple[int, str, int | None]:
+        """What was asked for, without its time and what follows from the length of answers."""
+        return self.replicas, self.accelerator, self.limit
 
 
 @dataclass(frozen=True)

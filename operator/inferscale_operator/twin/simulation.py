@@ -92,14 +92,10 @@ class Outcome:
             tuple(
                 (each.at_s, each.replicas, each.accelerator)
                 for index, each in enumerate(service)
-                if index == 0 or _kind(service[index - 1]) != _kind(each)
+                if index == 0 or service[index - 1].what[:2] != each.what[:2]
             )
             for service in self.allocated
         )
-
-
-def _kind(allocated: Allocated) -> tuple[int, str]:
-    return allocated.replicas, allocated.accelerator
 
 
 def parse_policy(text: str) -> PolicyChoice:
@@ -207,7 +203,6 @@ class _Simulation:
             self._policy = self._made(choice, optimizer, recorder)
         count = len(setting.services)
         self._allocated: list[list[Allocated]] = [[] for _ in range(count)]
-        self._limits: list[int | None] = [None] * count
         self._below_s = np.zeros(count)
         self._needed = np.zeros((count, self._ledger.count))
         self._engines = [
@@ -332,16 +327,11 @@ class _Simulation:
         """Remember what a service asks for, when it changed."""
         service, found = self._setting.services[number], self._allocated[number]
         replicas = self._cluster.deployments[service.key].replicas
-        if (
-            found
-            and _kind(found[-1]) == (replicas, engine.accelerator)
-            and self._limits[number] == engine.max_batch
-        ):
+        if found and found[-1].what == (replicas, engine.accelerator, engine.max_batch):
             return
-        self._limits[number] = engine.max_batch
         _, outputs = self._traffics[number].lengths(np.array([now_s]))
         fits = batch_limit(service, engine, float(outputs[0]))
-        found.append(Allocated(now_s, replicas, engine.accelerator, fits))
+        found.append(Allocated(now_s, replicas, engine.accelerator, fits, engine.max_batch))
 
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window
