@@ -46,9 +46,7 @@ class Change:
     @property
     def kind(self) -> str:
         """What changed, for people."""
-        if self.moved:
-            return "accelerator"
-        return "replicas" if self.line.scale else "batch"
+        return "accelerator" if self.moved else "replicas"
 
 
 def changes(setting: Setting, outcome: Outcome, number: int) -> tuple[Change, ...]:

@@ -38,13 +38,11 @@ class Allocated:
     """Name of the profile."""
     max_batch: int
     """Requests that a replica runs at once, at the mean length of the answers at that time."""
-    limit: int | None
-    """Of the engine itself; None: as many as fit."""
 
     @property
-    def what(self) -> tuple[int, str, int | None]:
+    def what(self) -> tuple[int, str]:
         """What was asked for, without its time and what follows from the length of answers."""
-        return self.replicas, self.accelerator, self.limit
+        return self.replicas, self.accelerator
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,8 @@ class Outcome:
 
     @cached_property
     def replicas(self) -> tuple[tuple[tuple[float, int, str], ...], ...]:
-        """By service, when replicas or accelerator changed: time, replicas, accelerator."""
-        return tuple(
-            tuple(
-                (each.at_s, each.replicas, each.accelerator)
-                for index, each in enumerate(service)
-                if index == 0 or service[index - 1].what[:2] != each.what[:2]
-            )
-            for service in self.allocated
-        )
+        """By service, the same without the batch: time, replicas, accelerator."""
+        return tuple(tuple((each.at_s, *each.what) for each in service) for service in self.allocated)
 
 
 def parse_policy(text: str) -> PolicyChoice:
@@ -327,11 +320,11 @@ class _Simulation:
         """Remember what a service asks for, when it changed."""
         service, found = self._setting.services[number], self._allocated[number]
         replicas = self._cluster.deployments[service.key].replicas
-        if found and found[-1].what == (replicas, engine.accelerator, engine.max_batch):
+        if found and found[-1].what == (replicas, engine.accelerator):
             return
         _, outputs = self._traffics[number].lengths(np.array([now_s]))
         fits = batch_limit(service, engine, float(outputs[0]))
-        found.append(Allocated(now_s, replicas, engine.accelerator, fits, engine.max_batch))
+        found.append(Allocated(now_s, replicas, engine.accelerator, fits))
 
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window

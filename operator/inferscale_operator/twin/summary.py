@@ -95,7 +95,7 @@ def _service(setting: Setting, outcome: Outcome, number: int) -> dict[str, Any]:
         },
         "cost": round(float(ledger.cost[number].sum()), 4),
         "energy": round(float(ledger.energy_j[number]) / JOULES_PER_KWH, 4) if powered else None,
-        "replicaChanges": sum(bool(change.line.scale) for change in found),
+        "replicaChanges": len(found) - moved,
         "acceleratorChanges": moved,
         "belowNeed": round(outcome.below_need_s[number], 1),
         "initial": {"accelerator": first.accelerator, "replicas": first.replicas},
