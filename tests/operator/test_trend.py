@@ -81,7 +81,7 @@ def test_the_longer_a_replica_starts_the_more_is_planned_for_but_never_more_than
         pytest.param([*FLAT, 150.0, 150.0, 150.0, 230.0, 310.0], id="a step in the last window"),
         pytest.param([*FLAT, 150.0, 230.0, 310.0, 310.0, 312.0], id="a step in the one before"),
         pytest.param([*FLAT, 150.0, 152.0, 155.0, 158.0, 160.0], id="no more than noise"),
-        pytest.param([320.0, 200.0, *FLAT[2:], *RAMP], id="no more than there was lately"),
+        pytest.param([*(350.0 - 25 * n for n in range(8)), *RAMP], id="no more than there was lately"),
         pytest.param(
             [150.0, 40.0, 260.0, 60.0, 30.0, 200.0, 90.0, 250.0, 160.0, 230.0, 150.0, 310.0],
             id="bursts",
@@ -125,7 +125,7 @@ def test_arrivals_are_recorded_twice_a_window_where_they_are_known_and_no_more_t
     assert written == (ArrivalSample(time=NOW, rate=60.0),)
 
 
-@pytest.mark.parametrize(("variability", "most"), [(1.0, 0.01), (13.0, 0.05)])
+@pytest.mark.parametrize(("variability", "most"), [(1.0, 0.01), (13.0, 0.01)])
 def test_noise_and_bursts_are_seldom_taken_for_a_trend(variability: float, most: float) -> None:
     generator, shape = np.random.default_rng(7), variability**-2
     at_s = np.cumsum(generator.gamma(shape, 0.2 / shape, size=200_000))

@@ -43,8 +43,8 @@ class PerformanceSchema(RuledSchema):
     at_tokens: Annotated[StrictInt, Field(ge=1, le=10_000_000)]
     """Tokens of a request at which `maxBatchSize` was measured."""
     startup_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] | None = None
-    """Seconds from the creation of a replica until it is ready: what a move there costs. None: what was seen
-    at the last move, else the policy's `moves.startupSeconds`."""
+    """Seconds from the creation of a replica until it is ready: what a move there costs, and how far ahead a
+    load that rises is planned for, until it was seen. None: the policy's `moves.startupSeconds`."""
 
 
 class ModelProfileSpec(Schema):

@@ -88,7 +88,8 @@ class MoveSettings(Schema):
     """Time in which a move must save what it costs to hold both allocations while the new replicas start.
     A move that the objectives require is not held back by it."""
     startup_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 300
-    """Seconds that starting is taken to last where it was not seen and the ModelProfile does not say."""
+    """Seconds that starting is taken to last where it was not seen and the ModelProfile does not say: for
+    moves, and for loads that rise."""
     cool_down_seconds: Annotated[StrictInt, Field(ge=0, le=86400)] = 600
     """How long a service stays where it is after a move that was completed or rolled back, unless the
     objectives require a move."""
