@@ -62,7 +62,8 @@ function place(event,text){tip.textContent=text;tip.style.display="block";
   :event.clientY+18)+"px"}
 for(const svg of document.querySelectorAll("figure svg")){
  for(const title of svg.querySelectorAll("title")){
-  title.parentNode.dataset.said=title.textContent;title.remove()}
+  title.parentNode.dataset.said=title.textContent;
+  title.parentNode.setAttribute("aria-label",title.textContent);title.remove()}
  const left=+svg.dataset.left,most=+svg.dataset.top,lasts=+svg.dataset.duration;
  const cross=document.createElementNS(svg.namespaceURI,"path");
  cross.setAttribute("class","cross");svg.append(cross);
