@@ -41,7 +41,7 @@ def run(hours: float = HOURS, large: int = 1000) -> list[Figures]:
     """Measure."""
     cases = [
         (30, hours, 30, 15, "inferscale", ServerMode.MEAN_VALUE),
-        (large, 7 * hours, 300, 60, "inferscale", ServerMode.MEAN_VALUE),
+        (large, 7 * hours, 600, 60, "inferscale", ServerMode.MEAN_VALUE),
         (30, hours / 24, 30, 15, "static", ServerMode.MEAN_VALUE),
         (30, hours / 24, 30, 15, "static", ServerMode.EVENTS),
         (30, hours / 24, 30, 15, "inferscale", ServerMode.EVENTS),

@@ -69,6 +69,7 @@ class Cluster:
     """Changes whenever something did that an operator could see."""
     marks: dict[str, int] = field(default_factory=dict)
     """By key of the service, a number that grows when something of it may have changed."""
+    _nodes: Nodes = field(init=False)
     _leaving: list[_Leaving] = field(default_factory=list)
     _starting: dict[Pod, tuple[SimulatedService, float]] = field(default_factory=dict)
     """With the time at which each becomes ready."""
