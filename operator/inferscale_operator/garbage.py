@@ -8,9 +8,13 @@ stayed; that is let go by reference counts as ever.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG = 50_000
 """New objects between two searches among the newest."""
+MANY = 1_000_000
+"""The same, where hardly any cycle is left behind."""
 EVERYTHING_EVERY = 120
 """Ticks from one search among all objects to the next: cycles among those that stayed are found then."""
 
@@ -33,3 +37,14 @@ class Collections:
         self._settled += 1
         gc.collect()
         gc.freeze()
+
+
+@contextmanager
+def seldom() -> Iterator[None]:
+    """Look seldom while much is made and kept; afterwards as often as before."""
+    before = gc.get_threshold()
+    gc.set_threshold(MANY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

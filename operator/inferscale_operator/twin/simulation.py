@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 from inferscale_operator.api.accelerator_profile import PowerSchema
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.errors import UsageError
+from inferscale_operator.garbage import seldom
 from inferscale_operator.kube.parse import explain
 from inferscale_operator.recorder import Recorder
 from inferscale_operator.twin.cluster import Cluster, Engine
@@ -44,8 +43,6 @@ HPA_METRICS = {
 }
 KEDA_TARGET = 16.0
 KEEP_RECORDS = 1_000_000
-COLLECT_AFTER = 1_000_000
-"""Objects that are made before cycles are looked for."""
 
 
 class ServerMode(StrEnum):
@@ -134,19 +131,8 @@ def simulate(
         UsageError: a setting of the policy or a trace cannot be used, or the folder not be written to.
     """
     seed = setting.scenario.seed if seed is None else seed
-    with _few_collections():
+    with seldom():
         return _Simulation(setting, choice, seed, mode, record, counted, make_policy).run()
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """A simulation keeps much and leaves hardly a cycle: to look for them takes a quarter of its time."""
-    before = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class _Simulation:
@@ -288,9 +274,8 @@ class _Simulation:
             return
         self._noted = cluster.version
         for number, service in enumerate(self._setting.services):
-            mark = cluster.marks[service.key]
-            if mark != self._seen[number]:
-                self._seen[number] = mark
+            if self._seen[number] != cluster.marks[service.key]:
+                self._seen[number] = cluster.marks[service.key]
                 self._note_service(number, service, now_s)
 
     def _note_service(self, number: int, service: SimulatedService, now_s: float) -> None:
@@ -329,8 +314,7 @@ class _Simulation:
     def _need_in(self, window: int) -> None:
         length = self._setting.scenario.window
         begin, end = window * length, min((window + 1) * length, self._setting.scenario.duration)
-        needed = self._need.replicas(window, self._engines)
-        self._needed[:, window] = needed
+        needed = self._needed[:, window] = self._need.replicas(window, self._engines)
         # What was ready by its mean: a replica that came half-way counts half.
         ready = self._ledger.ready_s[:, window] / max(end - begin, 1e-9)
         self._below_s[needed > ready + 1e-9] += end - begin
