@@ -19,7 +19,7 @@ from inferscale_operator.backtest.profile import fit
 from inferscale_operator.backtest.pull import History, Puller
 from inferscale_operator.backtest.services import Described, read_services
 from inferscale_operator.backtest.span import make_span
-from inferscale_operator.commands.backtest import backtest
+from inferscale_operator.cli import commands
 from inferscale_operator.metrics.presets import VLLM
 from inferscale_operator.metrics.prometheus import HistoryError, Prometheus
 from inferscale_operator.metrics.queries import Query, queries
@@ -96,7 +96,7 @@ def figures(url: str, folder: Path) -> dict[str, Any]:
         "-o",
         "json",
     ]
-    found = CliRunner().invoke(backtest, [str(each) for each in arguments])
+    found = CliRunner().invoke(commands, ["backtest", *(str(each) for each in arguments)])
     assert found.exit_code == 0, found.output
     return json.loads(found.stdout)
 

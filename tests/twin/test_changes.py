@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from inferscale_operator.commands.simulate import simulate_command
+from inferscale_operator.cli import commands
 from inferscale_operator.twin.changes import as_fields, changes, whole
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import Outcome, ServerMode, parse_policy, simulate
@@ -21,6 +21,10 @@ GROWING = {"points": [{"at": 0, "rate": 300}, {"at": 300, "rate": 3000}]}
 
 def run(world: Setting, policy: str = "inferscale") -> Outcome:
     return simulate(world, parse_policy(policy), mode=ServerMode.MEAN_VALUE)
+
+
+def invoke(arguments: list[str]) -> Any:
+    return CliRunner().invoke(commands, ["simulate", *arguments])
 
 
 def fields(world: Setting, done: Outcome, number: int = 0) -> list[dict[str, Any]]:
@@ -89,7 +93,7 @@ def test_a_move_that_is_taken_back_is_no_change(tmp_path: Path) -> None:
 
 def test_the_json_has_the_changes_and_their_total(tmp_path: Path) -> None:
     path = write(tmp_path, document(service(replicas=3), service("code"), duration=300))
-    result = CliRunner().invoke(simulate_command, [str(path), "-o", "json", "--servers", "mean-value"])
+    result = invoke([str(path), "-o", "json", "--servers", "mean-value"])
     static, ours = json.loads(result.output)["policies"]
     assert static["total"]["costDiff"] == 0
     assert [each["changes"] for each in static["services"]] == [[], []]
@@ -102,12 +106,12 @@ def test_the_json_has_the_changes_and_their_total(tmp_path: Path) -> None:
 
 def test_the_tables_of_the_deck_are_shown_when_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path, document(service(replicas=3), service("code"), duration=300))
-    shown = CliRunner().invoke(simulate_command, [str(path), "--servers", "mean-value", "--changes"]).output
+    shown = invoke([str(path), "--servers", "mean-value", "--changes"]).output
     for title in ("Accelerator change", "Scale", "Cost differential, per hour", "inferscale: changes"):
         assert title in shown
     assert "static changed nothing." in shown
     assert "h100->a100" in shown
-    plain = CliRunner().invoke(simulate_command, [str(path), "--servers", "mean-value"]).output
+    plain = invoke([str(path), "--servers", "mean-value"]).output
     assert "Accelerator change" not in plain
 
 

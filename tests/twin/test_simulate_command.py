@@ -10,13 +10,12 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from inferscale_operator.cli import main
-from inferscale_operator.commands.simulate import simulate_command
+from inferscale_operator.cli import commands, main
 from twin_builders import document, service, write
 
 
 def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(simulate_command, [str(each) for each in arguments])
+    return CliRunner().invoke(commands, ["simulate", *(str(each) for each in arguments)])
 
 
 @pytest.fixture
