@@ -31,7 +31,7 @@ from inferscale_operator.decide.statuses import Basis, cluster_statuses
 from inferscale_operator.decide.step import Budget, Grant, Intent, grants, unclaimed
 from inferscale_operator.plan import OrphanPlan, Plan
 from inferscale_operator.snapshot import Snapshot
-from inferscale_solver import Assignment, Result, evaluate_all
+from inferscale_solver import Allocation, Assignment, Decision, Result, evaluate_all
 
 
 def decide(snapshot: Snapshot) -> Plan:
@@ -189,6 +189,14 @@ def _advised(intent: Intent) -> Grant:
     )
 
 
+def _wanted(decision: Decision, assignment: Assignment) -> Allocation | None:
+    """What a decision gives, if it is the same."""
+    given = decision.allocation
+    if given is None or (given.profile, given.replicas) != (assignment.profile, assignment.replicas):
+        return None
+    return given if assignment.max_batch in (None, given.max_batch) else None
+
+
 def _figures(
     decided: Decided, step: Mapping[str, Grant], subjects: Mapping[str, Subject]
 ) -> dict[str, Figures]:
@@ -202,7 +210,9 @@ def _figures(
 
     present = {key: assignment(key, subjects[key].holding) for key in keys}
     granted = {key: assignment(key, step[key]) for key in keys}
-    # At rest the two are the same for nearly all.
-    asked = list(dict.fromkeys([*present.values(), *granted.values()]))
-    predicted = dict(zip(asked, evaluate_all(decided.problem, asked), strict=True))
+    # At rest both are what the optimiser wants for nearly all, which it has predicted.
+    asked = dict.fromkeys([*present.values(), *granted.values()])
+    predicted = {each: found for each in asked if (found := _wanted(decided.decisions[each.service], each))}
+    others = [each for each in asked if each not in predicted]
+    predicted |= zip(others, evaluate_all(decided.problem, others), strict=True)
     return {key: Figures(present=predicted[present[key]], granted=predicted[granted[key]]) for key in keys}

@@ -69,10 +69,12 @@ def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
     policy, allocation = snapshot.policy, subject.state.allocation
     if not policy.load_trend or allocation is None or subject.state.load.state not in MEASURED:
         return None
+    if any(sample.rate >= rate for sample in allocation.arrivals if sample.time < snapshot.time):
+        return None
     window = policy.metrics.window_seconds
     ages = [((snapshot.time - sample.time).total_seconds(), sample.rate) for sample in allocation.arrivals]
     past = [_Point(*each) for each in reversed(ages) if each[0] > 0]
-    if not past or past[-1].age_s < SEEN_WINDOWS * window or max(p.rate for p in past) >= rate:
+    if not past or past[-1].age_s < SEEN_WINDOWS * window:
         return None
     points = [_Point(0.0, rate), *past]
     one, two = _earlier(points, 0, window), _earlier(points, 0, 2 * window)
