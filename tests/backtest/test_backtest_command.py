@@ -72,6 +72,7 @@ def test_services_that_cannot_be_used_are_told(
     assert message in told(capsys, *given)
 
 
+@pytest.mark.slow
 def test_a_prometheus_that_never_answers_is_told_in_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -621,6 +621,7 @@ def eventually(condition):
     pytest.fail("did not come true within 30 s")
 
 
+@pytest.mark.slow
 def test_the_command_serves_the_pods_of_a_cluster_until_it_is_stopped(tmp_path, api_server):
     lists, url = api_server
     with start(tmp_path, url, "--port-file", str(tmp_path / "port"), "--speed", "10") as process:
@@ -643,6 +644,7 @@ def test_the_command_serves_the_pods_of_a_cluster_until_it_is_stopped(tmp_path, 
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_command_refuses_a_wrong_load_file_without_a_traceback(tmp_path, api_server):
     with start(tmp_path, api_server[1], text="- deployment: llama") as process:
         _, stderr = process.communicate(timeout=30)

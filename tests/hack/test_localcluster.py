@@ -42,6 +42,7 @@ def wait_for_end(pid: int) -> None:
     process.wait_until(lambda: has_ended(pid), 20, f"process {pid} to end")
 
 
+@pytest.mark.slow
 class TestSupervisor:
     def test_a_component_runs_until_the_supervisor_is_stopped_and_the_state_goes_with_it(self, state_dir):
         process.start_supervisor(state_dir)

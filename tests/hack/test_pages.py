@@ -22,12 +22,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-EXAMPLES = [
-    pytest.param(each, marks=pytest.mark.full, id=each.command)
-    if each.long
-    else pytest.param(each, id=each.command)
-    for each in examples(PAGES)
-]
+def marks(example: Example) -> list[pytest.MarkDecorator]:
+    """How long it takes."""
+    if example.long:
+        return [pytest.mark.full]
+    return [pytest.mark.slow] if "simulate" in example.command or "--plot" in example.command else []
+
+
+EXAMPLES = [pytest.param(each, marks=marks(each), id=each.command) for each in examples(PAGES)]
 
 
 @pytest.mark.usefixtures("project")

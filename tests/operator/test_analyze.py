@@ -331,6 +331,7 @@ def test_the_table_reads_standard_input_and_shows_every_case(
         assert text in out
 
 
+@pytest.mark.slow
 def test_a_plot_is_written(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "load.png"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from inferscale_operator.garbage import EVERYTHING_EVERY, Collections
+from inferscale_operator import garbage
+from inferscale_operator.garbage import Collections
 
 
 class Cycle:
@@ -48,7 +49,8 @@ def test_what_stays_is_passed_over() -> None:
     assert not any(id(each) in looked_at for each in kept)
 
 
-def test_cycles_among_what_had_stayed_are_found_in_the_end() -> None:
+def test_cycles_among_what_had_stayed_are_found_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "EVERYTHING_EVERY", 3)
     collections = Collections()
     kept = Cycle.make()
     collections.begin()
@@ -56,6 +58,6 @@ def test_cycles_among_what_had_stayed_are_found_in_the_end() -> None:
     del kept
     collections.settle()
     assert left() is not None
-    for _ in range(EVERYTHING_EVERY):
+    for _ in range(garbage.EVERYTHING_EVERY):
         collections.settle()
     assert left() is None

@@ -216,6 +216,7 @@ def test_every_request_is_observed_and_every_write_is_guarded() -> None:
     assert seen == [("get", "Version", 200)]
 
 
+@pytest.mark.slow
 def test_probes_are_answered_while_prometheus_and_the_api_server_are_silent(tmp_path: Path) -> None:
     with silent_server() as nobody:
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -6,6 +6,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,6 +197,7 @@ def instances(draw: st.DrawFn) -> tuple[list[Mover], dict[str, int]]:
     return movers, {k: draw(st.integers(0, 2)) for k in kinds}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(instances(), st.randoms(use_true_random=False))
 def test_everybody_arrives_wherever_there_is_an_order_and_stays_with_a_reason_elsewhere(

@@ -8,6 +8,7 @@ from inferscale_queueing import DecodeOnly, PrefillDecode, Targets, Variability,
 MODEL = PrefillDecode(20, 0.5, 30, 0.05, 200, 100)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     largest=st.integers(1, 40),

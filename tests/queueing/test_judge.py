@@ -31,6 +31,7 @@ def names(cell: Cell) -> str:
     return f"in{cell.input_tokens}-out{cell.output_tokens}-N{cell.max_batch}-rho{cell.load}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cell", [Cell(0, 256, 8, 0.7), Cell(128, 1024, 32, 0.7), Cell(512, 128, 8, 0.7)], ids=names
 )

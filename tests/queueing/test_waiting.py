@@ -132,6 +132,7 @@ def test_of_many_terms_only_those_that_count_are_summed(ratio: float, share: flo
     assert tail_probability(*given_) == pytest.approx(whole, rel=1e-9, abs=1e-300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.999, 1.0, 1.5])
 def test_a_queue_of_a_billion_places_is_answered(ratio: float) -> None:
     time = quantile_time(np.array([0.95]), np.ones(1), np.array([ratio]), np.array([1e9]))[0]
