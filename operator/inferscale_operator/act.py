@@ -168,9 +168,7 @@ class _Actor:
         service = plan.service
         record = self.world.allocations.get((service.namespace or "", service.name))
         still = plan.patch is None and plan.allocation.move is None and not plan.status.events
-        if record is None or not still or _marked(record) or record.owner_uid not in (None, service.uid):
-            return [(plan.key, partial(self.serve, plan))]
-        if record.status is not None and record.status.move is not None:
+        if not still or record is None or record.owner_uid not in (None, service.uid) or _in_move(record):
             return [(plan.key, partial(self.serve, plan))]
         looked = (self._recording(record, plan.allocation), self._reporting(plan.status))
         writes = [write for write in looked if write is not None]
@@ -255,7 +253,7 @@ class _Actor:
         return self._answered(writer.mark_move(self.client, record, deployment))
 
     def _unmarked(self, record: AllocationRecord) -> None:
-        if _marked(record):
+        if _bears_marks(record):
             self._answered(writer.mark_move(self.client, record, None))
 
     def _recorded(self, record: AllocationRecord, status: InferenceAllocationStatus) -> AllocationRecord:
@@ -349,9 +347,13 @@ class _Actor:
         self.outcome.failures.append(Failure(key, error))
 
 
-def _marked(record: AllocationRecord) -> bool:
+def _bears_marks(record: AllocationRecord) -> bool:
     """Whether an InferenceAllocation bears the marks of a move."""
     return writer.FINALIZER in record.finalizers or record.deployment is not None
+
+
+def _in_move(record: AllocationRecord) -> bool:
+    return _bears_marks(record) or (record.status is not None and record.status.move is not None)
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

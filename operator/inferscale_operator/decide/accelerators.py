@@ -175,8 +175,7 @@ def _stock(
             owner = (pod.namespace, pod.deployment or "")
             if owner in managed:
                 here[owner] += units
-                if units:
-                    held[owner] += units
+                held[owner] += units
             else:
                 others += units
         held_by_node.append(here)

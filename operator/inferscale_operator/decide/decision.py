@@ -109,7 +109,10 @@ def _outlooks(
     patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
-    intents = {key: intended(subjects[key], decision, snapshot) for key, decision in decisions.items()}
+    rates = {**advice.rates, **target.rates}
+    intents = {
+        key: intended(subjects[key], decision, rates[key], snapshot) for key, decision in decisions.items()
+    }
     deciding = [intent.intent for key, intent in intents.items() if key in target.decisions]
     intents |= {
         intent.subject.key: replace(intents[intent.subject.key], intent=intent)

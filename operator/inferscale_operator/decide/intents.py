@@ -12,12 +12,11 @@ from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.follow import follow
 from inferscale_operator.decide.formulate import least_replicas, needed_replicas, served
 from inferscale_operator.decide.gates import goes_on
-from inferscale_operator.decide.overload import planned_load
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import LoadState, Snapshot
-from inferscale_solver import Allocation, Decision, Rejection, required_rate
+from inferscale_solver import Allocation, Decision, Rejection
 
 SAME_BATCH = 0.25
 """Share by which the best batch may differ from that of a plan that waits for approval."""
@@ -32,13 +31,15 @@ class Remembered:
     """This one included."""
 
 
-def intended(subject: Subject, decision: Decision, snapshot: Snapshot) -> Remembered:
-    """What is wanted for a service by the optimiser's decision on it."""
-    load = subject.load
-    rate = 0.0
-    if load is not None:
-        planned = planned_load(load, subject, snapshot)
-        rate = required_rate(planned, subject.targets.tps)
+def intended(subject: Subject, decision: Decision, rate: float, snapshot: Snapshot) -> Remembered:
+    """What is wanted for a service by the optimiser's decision on it.
+
+    Args:
+        subject: The service.
+        decision: What the optimiser says of it.
+        rate: The rate that it was decided for, requests/min.
+        snapshot: The world.
+    """
     target = _target(subject, decision, snapshot)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
     followed = follow(subject, decision, target, rate, needed, snapshot.time)
