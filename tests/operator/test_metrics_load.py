@@ -39,6 +39,8 @@ BUSY = IDLE | {
     Query.TTFT_SUM: 0.6,
     Query.TTFT_COUNT: 2.0,
 }
+YOUNG = BUSY | {Query.COVERAGE: 0.0}
+"""Has a rate, and was not there at the beginning of the window."""
 NEWBORN = {Query.IN_FLIGHT: 1.0, Query.PEAK_IN_FLIGHT: 1.0, Query.SAMPLED: NOW - 1, Query.COVERAGE: 0.0}
 LATENCY_AND_TOKENS = (
     *(Query.INPUT_TOKENS_SUM, Query.INPUT_TOKENS_COUNT, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT),
@@ -171,9 +173,28 @@ def test_a_window_that_was_seen_in_part_is_partial_as_its_rate_may_be_too_low():
     assert load.arrival_rate == pytest.approx(240)
 
 
-def test_a_pod_that_is_younger_than_the_window_need_not_be_seen_in_all_of_it():
-    young = BUSY | {Query.COVERAGE: 0.0}
-    assert load_of({"a": young}, Workload("n", ready("a", seconds=119))).state is LoadState.OBSERVED
+@pytest.mark.parametrize(
+    ("others", "workload"),
+    [
+        ({"old": BUSY}, Workload("n", (*ready("old"), *ready("a", seconds=119)))),
+        ({"s-1-bbbbb": BUSY}, Workload("n", ready("a", seconds=119), replica_sets=("s-1",))),
+    ],
+)
+def test_a_pod_that_is_younger_than_the_window_need_not_be_seen_in_all_of_it(others, workload):
+    assert load_of({"a": YOUNG, **others}, workload).state is LoadState.OBSERVED
+
+
+@pytest.mark.parametrize("seconds", [119, None])
+def test_what_came_before_the_first_pod_is_not_known(seconds):
+    load = load_of({"a": YOUNG}, Workload("n", ready("a", seconds=seconds)))
+    assert load.state is LoadState.PARTIAL
+    assert load.message == "no pod was sampled as long as 120 s ago: what came then is not known"
+    assert load.arrival_rate == pytest.approx(120)
+
+
+def test_a_new_pod_without_requests_is_not_idle_before_a_window_is_over():
+    young = Workload("n", ready("a", seconds=100))
+    assert load_of({"a": IDLE | {Query.COVERAGE: 0.0}}, young).state is LoadState.PARTIAL
 
 
 def test_requests_without_a_finished_one_are_observed_without_token_lengths():

@@ -198,6 +198,8 @@ def _state(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -
             f"{len(half_seen)} of {len(report.workload.ready)} ready pods were sampled in a part of the last "
             f"{window} s only, such as {min(half_seen)}"
         )
+    if not _begun(report):
+        return LoadState.PARTIAL, f"no pod was sampled as long as {window} s ago: what came then is not known"
     if not _still(report, reporting):
         return LoadState.OBSERVED, ""
     in_flight = fsum(values[Query.IN_FLIGHT].values())
@@ -277,6 +279,17 @@ def _still(report: _Report, reporting: list[ReadyPod]) -> bool:
     progress = report.values[Query.PROGRESS]
     seen = all(pod.name in progress and _covered(pod, report) for pod in reporting)
     return seen and not any(progress.values())
+
+
+def _begun(report: _Report) -> bool:
+    """Whether a pod, one that has gone since perhaps, was there at the beginning of the window.
+
+    What came before the first pod was nowhere to be counted: the rate is spread over a window that it does
+    not fill. And what had waited for the pods is worked off at first.
+    """
+    ready = report.workload.ready
+    old = any(_ready_seconds(pod, report) >= report.settings.window_seconds for pod in ready)
+    return old or any(report.values[Query.COVERAGE].values())
 
 
 def _seen_throughout(pod: ReadyPod, report: _Report) -> bool:
