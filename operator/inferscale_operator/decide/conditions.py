@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from inferscale_operator.api.base import Condition, ConditionStatus
 from inferscale_operator.plan import EventNote, EventType
@@ -25,8 +25,7 @@ _EXPECTED_REASONS = frozenset(
 MESSAGE_LIMIT = 1024
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What a condition should say."""
 
     status: ConditionStatus

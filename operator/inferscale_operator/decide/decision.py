@@ -110,8 +110,10 @@ def _outlooks(
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
     rates = {**advice.rates, **target.rates}
+    plans = {**advice.planned, **target.planned}
     intents = {
-        key: intended(subjects[key], decision, rates[key], snapshot) for key, decision in decisions.items()
+        key: intended(subjects[key], decision, rates[key], plans[key], snapshot)
+        for key, decision in decisions.items()
     }
     deciding = [intent.intent for key, intent in intents.items() if key in target.decisions]
     intents |= {
@@ -149,6 +151,7 @@ def _outlooks(
     outlooks = {
         key: Outlook(
             decision=decision,
+            planned=plans[key],
             intent=intents[key].intent,
             history=intents[key].history,
             grant=step[key],

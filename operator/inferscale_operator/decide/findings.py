@@ -11,6 +11,7 @@ from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.conditions import Finding, false, true, unknown
 from inferscale_operator.decide.draining import grace_finding
 from inferscale_operator.decide.formulate import served
+from inferscale_operator.decide.overload import Planned
 from inferscale_operator.decide.step import Grant, Intent
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState
@@ -40,6 +41,7 @@ class Outlook:
     """A decided service: its target, what its windows and the room let through, and the record."""
 
     decision: Decision
+    planned: Planned
     intent: Intent
     history: tuple[Recommendation, ...]
     grant: Grant

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from inferscale_operator.api.inference_allocation import Recommendation
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.formulate import rates_per_replica
-from inferscale_operator.decide.overload import overdue
 from inferscale_operator.decide.pacing import (
     Past,
     least_replicas_allowed,
@@ -36,7 +35,14 @@ class Followed:
 
 
 def follow(
-    subject: Subject, decision: Decision, target: Stabilized, rate: float, needed: int | None, now: datetime
+    subject: Subject,
+    decision: Decision,
+    target: Stabilized,
+    rate: float,
+    needed: int | None,
+    now: datetime,
+    *,
+    late: bool,
 ) -> Followed:
     """What of a target may be done now; the bounds hold over everything else.
 
@@ -47,6 +53,7 @@ def follow(
         rate: The rate that it is for, requests/min.
         needed: Replicas that the load needs on the present profile; None: it cannot be served there.
         now: The time.
+        late: Whether more has piled up than noise would.
     """
     holding, limits, bounds = subject.holding, subject.behaviour.limits, subject.behaviour.bounds
     before = subject.state.allocation
@@ -73,8 +80,8 @@ def follow(
         # It keeps what it has; a higher priority that needs it goes by the target.
         allowed = here
     else:
-        windows, load = subject.behaviour.windows, subject.load
-        late = windows.overdue is not None and load is not None and overdue(load, subject)
+        windows = subject.behaviour.windows
+        late = late and windows.overdue is not None
         same = (target.accelerator, target.max_batch) == (holding.accelerator, holding.max_batch)
         if windows.overdue is not None and late and same:
             windows = replace(windows, up=windows.overdue)

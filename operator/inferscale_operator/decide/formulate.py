@@ -12,7 +12,7 @@ from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.decide import limits
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Catalog, Subject
-from inferscale_operator.decide.overload import planned_load
+from inferscale_operator.decide.overload import Planned, planned
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.snapshot import LoadState, Snapshot
 from inferscale_solver import (
@@ -40,6 +40,8 @@ class Decided:
     """The solver's decisions, by service key, and the problem that they answer (for further predictions)."""
 
     decisions: Mapping[str, Decision]
+    planned: Mapping[str, Planned]
+    """What they were decided for."""
     problem: Problem | None
     result: Result | None = None
     """The whole answer; None where there was nothing to decide."""
@@ -71,15 +73,15 @@ def decide_targets(
         stocks: The accelerators, by type.
         patchable: Keys of the services that may be patched.
     """
-    loads = {
-        key: planned_load(load, s, snapshot)
+    plans = {
+        key: planned(load, s, snapshot)
         for key, s in subjects.items()
         if not s.moving and (load := s.load) is not None
     }
-    free = {key: load for key, load in loads.items() if key in patchable}
+    free = {key: plan for key, plan in plans.items() if key in patchable}
     target = _decide(snapshot, entries, subjects, stocks, free)
     advised = {
-        key: load for key, load in loads.items() if key in free or subjects[key].spec.mode is Mode.RECOMMEND
+        key: plan for key, plan in plans.items() if key in free or subjects[key].spec.mode is Mode.RECOMMEND
     }
     advice = target if len(advised) == len(free) else _decide(snapshot, entries, subjects, stocks, advised)
     return target, advice
@@ -103,9 +105,10 @@ def rates_per_replica(decision: Decision) -> dict[str, float]:
 
 def rates_of(subject: Subject, load: Load, entries: Catalog, snapshot: Snapshot) -> dict[str, float]:
     """The same of a service that is not decided, for every profile that its model has data for."""
+    known = _performances(entries)
     service = replace(
-        _service(subject, load, snapshot),
-        performance=tuple(_performance(p) for _, p in sorted(subject.performances.items())),
+        _service(subject, load, known, snapshot),
+        performance=tuple(known[subject.spec.model].values()),
         min_replicas=0,
         max_replicas=None,
         keep_accelerator=False,
@@ -165,19 +168,20 @@ def _decide(
     entries: Catalog,
     subjects: Mapping[str, Subject],
     stocks: Mapping[str, Stock],
-    loads: Mapping[str, Load],
+    plans: Mapping[str, Planned],
 ) -> Decided:
-    if not loads:
-        return Decided({}, None)
-    free = {(s.deployment.namespace, s.deployment.name) for key, s in subjects.items() if key in loads}
-    pinned = [s for key, s in subjects.items() if key not in loads]
+    if not plans:
+        return Decided({}, {}, None)
+    known = _performances(entries)
+    free = {(s.deployment.namespace, s.deployment.name) for key, s in subjects.items() if key in plans}
+    pinned = [s for key, s in subjects.items() if key not in plans]
     problem = Problem(
-        services=tuple(_service(subjects[key], load, snapshot) for key, load in sorted(loads.items())),
+        services=tuple(_service(subjects[key], plans[key].load, known, snapshot) for key in sorted(plans)),
         profiles=tuple(_profile(name, spec) for name, spec in sorted(entries.accelerators.items())),
         capacity=limits.capacity(snapshot.policy, stocks, free, pinned),
         quotas=(
             *limits.quotas(snapshot.policy, pinned),
-            *_no_more_than_runs({key: subjects[key] for key in sorted(loads)}, stocks),
+            *_no_more_than_runs({key: subjects[key] for key in sorted(plans)}, stocks),
         ),
         settings=Settings(
             transition_penalty=snapshot.policy.transition_penalty,
@@ -190,10 +194,15 @@ def _decide(
         ),
     )
     result = solve(problem)
-    return Decided(result.decisions, problem, result)
+    return Decided(result.decisions, plans, problem, result)
 
 
-def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
+def _service(
+    subject: Subject,
+    load: Load,
+    known: Mapping[str, Mapping[str, Performance]],
+    snapshot: Snapshot,
+) -> Service:
     spec, targets = subject.spec, subject.targets
     partial = subject.state.load.state is LoadState.PARTIAL
     managed = spec.batch.mode is BatchMode.MANAGED
@@ -217,8 +226,8 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
             percentile=targets.percentile,
         ),
         performance=tuple(
-            _performance(p)
-            for name, p in sorted(subject.performances.items())
+            performance
+            for name, performance in known[spec.model].items()
             # What it has now is predicted whether or not it may stay there.
             if name not in excluded or name == subject.accelerator
         ),
@@ -234,6 +243,18 @@ def _service(subject: Subject, load: Load, snapshot: Snapshot) -> Service:
         namespace=subject.state.resource.namespace or "",
         excluded=excluded,
     )
+
+
+def _performances(entries: Catalog) -> dict[str, dict[str, Performance]]:
+    """What is known of every model, by accelerators that there are, in the order of their names."""
+    return {
+        model: {
+            p.accelerator: _performance(p)
+            for p in sorted(spec.profiles, key=lambda p: p.accelerator)
+            if p.accelerator in entries.accelerators
+        }
+        for model, spec in entries.models.items()
+    }
 
 
 def _performance(schema: PerformanceSchema) -> Performance:

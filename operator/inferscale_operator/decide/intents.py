@@ -12,6 +12,7 @@ from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.follow import follow
 from inferscale_operator.decide.formulate import least_replicas, needed_replicas, served
 from inferscale_operator.decide.gates import goes_on
+from inferscale_operator.decide.overload import Planned, overdue
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
@@ -31,18 +32,21 @@ class Remembered:
     """This one included."""
 
 
-def intended(subject: Subject, decision: Decision, rate: float, snapshot: Snapshot) -> Remembered:
+def intended(
+    subject: Subject, decision: Decision, rate: float, planned: Planned, snapshot: Snapshot
+) -> Remembered:
     """What is wanted for a service by the optimiser's decision on it.
 
     Args:
         subject: The service.
         decision: What the optimiser says of it.
         rate: The rate that it was decided for, requests/min.
+        planned: Where that rate comes from.
         snapshot: The world.
     """
     target = _target(subject, decision, snapshot)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
-    followed = follow(subject, decision, target, rate, needed, snapshot.time)
+    followed = follow(subject, decision, target, rate, needed, snapshot.time, late=overdue(planned, subject))
     allowed = followed.stabilized
     if goes_on(subject, target.accelerator) and decision.allocation is not None:
         # Its windows let it through before it made the stop.
@@ -65,12 +69,8 @@ def _lasting(
 ) -> int | None:
     """The most replicas that the load has needed on the present profile within the scale-down window."""
     oldest = snapshot.time - timedelta(seconds=subject.behaviour.windows.down)
-    rates = [past.rate for past in history if past.time > oldest or past is history[-1]]
-    needs = [
-        needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate)) for rate in rates
-    ]
-    known = [need for need in needs if need is not None]
-    return max(known) if len(known) == len(needs) else None
+    most = max(past.rate for past in history if past.time > oldest or past is history[-1])
+    return needed_replicas(decision, subject.accelerator, most, least_replicas(subject, most))
 
 
 def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:

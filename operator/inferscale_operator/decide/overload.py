@@ -8,11 +8,11 @@ flight says at once whether it does. Where the load rises, new replicas serve th
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.startup import startup_seconds
-from inferscale_operator.decide.trend import trend
+from inferscale_operator.decide.trend import Trend, trend
 from inferscale_operator.snapshot import Snapshot
 from inferscale_solver import Load
 
@@ -24,7 +24,20 @@ OVERDUE = 0.1
 MS_PER_MINUTE = 60_000.0
 
 
-def planned_load(load: Load, subject: Subject, snapshot: Snapshot) -> Load:
+@dataclass(frozen=True)
+class Planned:
+    """What is planned for, and why it is more than what arrives."""
+
+    load: Load
+    backlog: float
+    """Requests in flight beyond those that the ready replicas hold within the objectives; 0: not known."""
+    drain_s: float
+    """Time within which they are to be worked off, seconds."""
+    rising: Trend | None
+    """The rise of the load, where it asks for more than the backlog does."""
+
+
+def planned(load: Load, subject: Subject, snapshot: Snapshot) -> Planned:
     """The load that is to be served.
 
     What has piled up counts as no more than what arrives, so that a queue which cannot be worked off takes no
@@ -36,55 +49,45 @@ def planned_load(load: Load, subject: Subject, snapshot: Snapshot) -> Load:
         snapshot: The world.
     """
     rate, headroom = load.arrival_rate, snapshot.policy.load_headroom
+    more = _backlog(load, subject)
+    drain_s = max(DRAIN_S, startup_seconds(subject, subject.accelerator, snapshot))
+    extra = min(more * 60 / drain_s, rate) if more > 0 else 0.0
     rising = trend(rate, subject, snapshot)
-    extra = max(_catching_up(load, subject, snapshot), rising.expected if rising is not None else 0.0)
-    if extra <= 0 and headroom <= 0:
-        return load
-    return replace(load, arrival_rate=rate * (1 + headroom) + extra)
+    if rising is not None and rising.expected >= extra:
+        extra = rising.expected
+    else:
+        rising = None
+    if extra > 0 or headroom > 0:
+        load = replace(load, arrival_rate=rate * (1 + headroom) + extra)
+    return Planned(load, more, drain_s, rising)
 
 
-def backlog(load: Load, subject: Subject) -> float:
-    """Requests in flight beyond those that the ready replicas hold within the objectives; 0: not known."""
-    in_flight, ready = subject.state.load.in_flight, subject.deployment.ready_replicas
-    if in_flight is None or ready <= 0 or subject.moving:
-        return 0.0
-    return max(in_flight - ready * _running(load, subject) - _waiting(load, subject), 0.0)
-
-
-def overdue(load: Load, subject: Subject) -> bool:
+def overdue(planned: Planned, subject: Subject) -> bool:
     """Whether so much has piled up that it is more than noise."""
-    return backlog(load, subject) > OVERDUE * (subject.state.load.in_flight or 0.0)
+    return planned.backlog > OVERDUE * (subject.state.load.in_flight or 0.0)
 
 
-def planned_beyond(subject: Subject, snapshot: Snapshot) -> str:
+def planned_beyond(planned: Planned, subject: Subject) -> str:
     """What is planned for beyond what arrives, for people; empty: nothing to speak of."""
-    load = subject.load
-    if load is None:
-        return ""
-    rate, rising = load.arrival_rate, trend(load.arrival_rate, subject, snapshot)
-    if rising is not None and rising.expected >= _catching_up(load, subject, snapshot):
+    rising, rate = planned.rising, subject.load.arrival_rate if subject.load is not None else 0.0
+    if rising is not None:
         return (
             f"; the load rises by {60 * rising.slope:.1f} requests/min each minute: for"
             f" {rate + rising.expected:.0f} rather than {rate:.0f} by the time new replicas can serve"
         )
-    more = backlog(load, subject)
-    if more < 0.5:
+    if planned.backlog < 0.5:
         return ""
-    drain = _drain_s(subject, snapshot)
     return (
-        f"; {more:.0f} requests in flight are more than {subject.deployment.ready_replicas} ready replicas"
-        f" hold within the objectives, to be worked off within {_time(drain)}"
+        f"; {planned.backlog:.0f} requests in flight are more than {subject.deployment.ready_replicas} ready"
+        f" replicas hold within the objectives, to be worked off within {_time(planned.drain_s)}"
     )
 
 
-def _catching_up(load: Load, subject: Subject, snapshot: Snapshot) -> float:
-    """Requests per minute beyond those that arrive, to work off what has piled up."""
-    more = backlog(load, subject)
-    return min(more * 60 / _drain_s(subject, snapshot), load.arrival_rate) if more > 0 else 0.0
-
-
-def _drain_s(subject: Subject, snapshot: Snapshot) -> float:
-    return max(DRAIN_S, startup_seconds(subject, subject.accelerator, snapshot))
+def _backlog(load: Load, subject: Subject) -> float:
+    in_flight, ready = subject.state.load.in_flight, subject.deployment.ready_replicas
+    if in_flight is None or ready <= 0 or subject.moving:
+        return 0.0
+    return max(in_flight - ready * _running(load, subject) - _waiting(load, subject), 0.0)
 
 
 def _time(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from inferscale_operator.api.base import ConditionStatus
@@ -68,7 +67,7 @@ def decided_plan(
 ) -> ServicePlan:
     """A service with a decision."""
     reason, message = _why(subject, outlook, patch, move)
-    message = f"{message}{planned_beyond(subject, snapshot)}"
+    message = f"{message}{planned_beyond(outlook.planned, subject)}"
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
     entry = present_entry(subject).model_copy(
@@ -128,11 +127,11 @@ def held_plan(
     if subject.load is None:
         blind = Finding(ConditionStatus.FALSE, load_reason(load), load.message)
         if load.state.known:
-            blind = replace(blind, reason="TokensUnknown", message=_TOKENS_UNKNOWN)
+            blind = blind._replace(reason="TokensUnknown", message=_TOKENS_UNKNOWN)
     cause = refusal or blind or Finding(ConditionStatus.FALSE, "Held")
     if cause is blind and load.state is LoadState.UNKNOWN:
         # One word for all causes; the condition MetricsAvailable tells them apart.
-        cause = replace(blind, reason=LOAD_REASONS[load.state])
+        cause = blind._replace(reason=LOAD_REASONS[load.state])
     message = f"holding {subject.deployment.replicas} on {subject.accelerator}: {cause.message}"
     entry = held_entry(subject)
     if refusal is not None and refusal.reason == GateType.ROLLOUT_IN_PROGRESS:

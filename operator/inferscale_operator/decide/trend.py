@@ -48,14 +48,16 @@ class _Point(NamedTuple):
 def samples(subject: Subject, snapshot: Snapshot) -> tuple[ArrivalSample, ...]:
     """The arrivals of the last windows, those of now where the last sample is half a window old."""
     step = snapshot.policy.metrics.window_seconds / 2
-    before = subject.state.allocation.arrivals if subject.state.allocation is not None else ()
-    ages = [(snapshot.time - sample.time).total_seconds() for sample in before]
-    kept = [s for s, age in zip(before, ages, strict=True) if 0 <= age <= SAMPLES_LIMIT * step]
-    due = not kept or (snapshot.time - kept[-1].time).total_seconds() >= step
+    kept = subject.state.allocation.arrivals if subject.state.allocation is not None else ()
+    # They are in the order of their times: none is too old when the first is not, or from a clock that was
+    # put back when the last is not.
+    if kept and (_age_s(kept[0], snapshot) > SAMPLES_LIMIT * step or _age_s(kept[-1], snapshot) < 0):
+        kept = tuple(s for s in kept if 0 <= _age_s(s, snapshot) <= SAMPLES_LIMIT * step)
+    due = not kept or _age_s(kept[-1], snapshot) >= step
     load = subject.load
     if due and load is not None and subject.state.load.state in MEASURED:
-        kept.append(ArrivalSample(time=snapshot.time, rate=round(load.arrival_rate, 2)))
-    return tuple(kept[-SAMPLES_LIMIT:])
+        kept = (*kept, ArrivalSample(time=snapshot.time, rate=round(load.arrival_rate, 2)))
+    return kept[-SAMPLES_LIMIT:]
 
 
 def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
@@ -72,8 +74,8 @@ def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
     if any(sample.rate >= rate for sample in allocation.arrivals if sample.time < snapshot.time):
         return None
     window = policy.metrics.window_seconds
-    ages = [((snapshot.time - sample.time).total_seconds(), sample.rate) for sample in allocation.arrivals]
-    past = [_Point(*each) for each in reversed(ages) if each[0] > 0]
+    ages = [_Point(_age_s(sample, snapshot), sample.rate) for sample in allocation.arrivals]
+    past = [point for point in reversed(ages) if point.age_s > 0]
     if not past or past[-1].age_s < SEEN_WINDOWS * window:
         return None
     points = [_Point(0.0, rate), *past]
@@ -87,6 +89,10 @@ def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
         return None
     ahead = startup_seconds(subject, subject.accelerator, snapshot) + window / 2 + policy.tick_seconds
     return Trend(slope, min(slope * ahead, MOST * rate), ahead)
+
+
+def _age_s(sample: ArrivalSample, snapshot: Snapshot) -> float:
+    return (snapshot.time - sample.time).total_seconds()
 
 
 def _slope(late: _Point, early: _Point) -> float:
