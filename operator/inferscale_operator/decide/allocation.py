@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
     CandidateStatus,
@@ -22,38 +24,36 @@ FAILED_MOVES_LIMIT = 16
 """Failed moves that a status takes."""
 
 
-def present_entry(subject: Subject) -> AllocationEntry:
-    """What it has, and the same wanted."""
+def present_entry(subject: Subject, **figures: Any) -> AllocationEntry:
+    """What it has, and the same wanted but for the figures that are given."""
     deployment, load = subject.deployment, subject.state.load
-    return AllocationEntry(
-        accelerator=subject.accelerator,
-        current_accelerator=subject.accelerator,
-        current_replicas=deployment.replicas,
-        ready_replicas=deployment.ready_replicas,
-        desired_replicas=deployment.replicas,
-        target_accelerator=subject.accelerator,
-        target_replicas=deployment.replicas,
-        current_cost=subject.cost(subject.accelerator, deployment.replicas),
-        observed_itl=_rounded(load.itl),
-        observed_ttft=_rounded(load.ttft),
-    )
+    present = {
+        "accelerator": subject.accelerator,
+        "current_accelerator": subject.accelerator,
+        "current_replicas": deployment.replicas,
+        "ready_replicas": deployment.ready_replicas,
+        "desired_replicas": deployment.replicas,
+        "target_accelerator": subject.accelerator,
+        "target_replicas": deployment.replicas,
+        "current_cost": subject.cost(subject.accelerator, deployment.replicas),
+        "observed_itl": _rounded(load.itl),
+        "observed_ttft": _rounded(load.ttft),
+    }
+    return AllocationEntry(**{**present, **figures})
 
 
 def held_entry(subject: Subject) -> AllocationEntry:
     """What it has, with the figures of the last decision where there was one."""
     before = subject.state.allocation
     if before is None or not before.allocations:
-        entry = present_entry(subject)
-        return entry.model_copy(update={"cost": entry.current_cost})
+        return present_entry(subject, cost=subject.cost(subject.accelerator, subject.deployment.replicas))
     kept = before.allocations[0]
     names = ["max_batch", "predicted_itl", "predicted_ttft", "predicted_wait", "utilization"]
     if subject.state.load.state is LoadState.NOT_ASKED:
         names += ["observed_itl", "observed_ttft"]
-    return present_entry(subject).model_copy(
-        update={
-            "cost": subject.cost(subject.accelerator, subject.deployment.replicas),
-            **{name: getattr(kept, name) for name in names},
-        }
+    figures = {name: getattr(kept, name) for name in names}
+    return present_entry(
+        subject, cost=subject.cost(subject.accelerator, subject.deployment.replicas), **figures
     )
 
 

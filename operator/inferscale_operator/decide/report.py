@@ -70,17 +70,16 @@ def decided_plan(
     message = f"{message}{planned_beyond(outlook.planned, subject)}"
     decision, figures = outlook.decision, outlook.figures
     target = outlook.intent.target
-    entry = present_entry(subject).model_copy(
-        update={
-            "accelerator": outlook.grant.accelerator,
-            "desired_replicas": outlook.grant.replicas,
-            "target_accelerator": target.accelerator,
-            "target_replicas": target.replicas,
-            "max_batch": figures.granted.max_batch or None,
-            "cost": subject.cost(outlook.grant.accelerator, outlook.grant.replicas),
-            "gates": outlook.gates,
-            **predictions(figures.granted),
-        }
+    entry = present_entry(
+        subject,
+        accelerator=outlook.grant.accelerator,
+        desired_replicas=outlook.grant.replicas,
+        target_accelerator=target.accelerator,
+        target_replicas=target.replicas,
+        max_batch=figures.granted.max_batch or None,
+        cost=subject.cost(outlook.grant.accelerator, outlook.grant.replicas),
+        gates=outlook.gates,
+        **predictions(figures.granted),
     )
     status = InferenceAllocationStatus(
         **_identity(subject.state),
