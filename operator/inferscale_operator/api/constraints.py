@@ -75,6 +75,8 @@ class Distinct:
 
 
 def _refuse_duplicates(name: str, values: list[Any] | tuple[Any, ...]) -> None:
+    if len(set(values)) == len(values):
+        return
     seen: set[Hashable] = set()
     for value in values:
         if value in seen:

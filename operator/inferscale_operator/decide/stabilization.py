@@ -63,11 +63,17 @@ def record(
     A first one, or the first after a gap, is preceded by what the service has, so that a new service or a
     lost history cannot jump over its windows. Recommendations that can no longer tell in any window are
     dropped.
+
+    Args:
+        history: in the order of time.
+        latest: of now.
+        holding: what the service has.
+        windows: the stabilization windows.
     """
     gap = timedelta(seconds=max(windows.down, 2 * windows.tick))
     oldest = latest.time - max(gap, timedelta(seconds=windows.up))
     kept = [r for r in history if oldest < r.time <= latest.time]
-    if not any(r.time > latest.time - gap for r in kept):
+    if not kept or kept[-1].time <= latest.time - gap:
         kept.append(
             Recommendation(
                 time=latest.time,
