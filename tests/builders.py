@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.base import Condition
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.model_profile import ModelProfileSpec
@@ -225,8 +224,8 @@ def of(plan: Plan, name: str) -> ServicePlan:
 
 def condition(plan: ServicePlan, kind: str) -> tuple[str, str, str]:
     """Status, reason and message of a condition."""
-    found = next(c for c in plan.status.status["conditions"] if c["type"] == kind)
-    return found["status"], found["reason"], found["message"]
+    found = next(c for c in plan.status.status.conditions if c.type == kind)
+    return found.status, found.reason, found.message
 
 
 def after(snapshot: Snapshot, plan: Plan, seconds: float = 30.0, **fields: Any) -> Snapshot:
@@ -236,16 +235,14 @@ def after(snapshot: Snapshot, plan: Plan, seconds: float = 30.0, **fields: Any) 
         replace(
             state,
             allocation=decided[state.key].allocation,
-            resource=replace(
-                state.resource, conditions=_conditions(decided[state.key].status.status["conditions"])
-            ),
+            resource=replace(state.resource, conditions=decided[state.key].status.status.conditions),
         )
         for state in snapshot.services
     )
     statuses = {(s.ref.kind, s.ref.name): s.status for s in plan.statuses}
     cluster = {
         field: tuple(
-            replace(each, conditions=_conditions(statuses[kind, each.name]["conditions"]))
+            replace(each, conditions=statuses[kind, each.name].conditions)
             for each in getattr(snapshot, field)
         )
         for field, kind in (
@@ -256,7 +253,3 @@ def after(snapshot: Snapshot, plan: Plan, seconds: float = 30.0, **fields: Any) 
     }
     time = snapshot.time + timedelta(seconds=seconds)
     return replace(snapshot, time=time, services=services, **(cluster | fields))
-
-
-def _conditions(raw: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
-    return tuple(Condition.model_validate(each) for each in raw)

@@ -216,13 +216,13 @@ class _Actor:
         ref = plan.ref
         key = (ref.namespace or "", ref.name)
         old = self.world.status_of(ref.kind, key)
-        new = self.definitions.kept(ref.kind, writer.stated(plan.status))
+        new = self.definitions.kept(ref.kind, writer.status_json(plan.status))
         # An event is sent since something changed: without the write it would be sent again and again.
         age_s = math.inf if plan.events else self._age_s(ref.uid)
 
         def write() -> None:
             version = self.world.resource_version_of(ref.kind, key)
-            answer = self._written(ref, writer.stated(plan.status), version)
+            answer = self._written(ref, writer.status_json(plan.status), version)
             self.outcome.answers.append(answer)
 
         found = writer.worth(old, new, age_s)
@@ -269,13 +269,13 @@ class _Actor:
 
         def write() -> AllocationRecord:
             # Made anew, since all that wait would be many.
-            sent = writer.allocation_json(status)
+            sent = writer.status_json(status)
             ref = ObjectRef(kind, record.name, record.uid, record.namespace)
             answer = self._written(ref, sent, record.resource_version)
             self.outcome.held.pop(record.uid, None)
             return self._answered(answer)
 
-        new = self.definitions.kept(kind, writer.allocation_json(status))
+        new = self.definitions.kept(kind, writer.status_json(status))
         found = writer.worth(record.raw_status, new, age_s)
         if found is Worth.NOW:
             return write
@@ -308,17 +308,17 @@ class _Actor:
         """The status and events of a service whose Deployment could not be patched."""
         ref = plan.ref
         before = _condition(self.world.status_of(ref.kind, (ref.namespace or "", ref.name)), APPLIED)
-        planned = _condition(plan.status, APPLIED)
         was_false = before.get("status") == ConditionStatus.FALSE
+        stated = {c.type: c for c in plan.status.conditions}
         condition = Condition(
             type=APPLIED,
             status=ConditionStatus.FALSE,
             reason=PATCH_REFUSED,
             message=error.message,
             last_transition_time=before["lastTransitionTime"] if was_false else self.time,
-            observed_generation=planned.get("observedGeneration"),
-        ).model_dump(mode="json", by_alias=True, exclude_none=True)
-        others = [item for item in plan.status.get("conditions", ()) if item["type"] != APPLIED]
+            observed_generation=stated[APPLIED].observed_generation if APPLIED in stated else None,
+        )
+        stated[APPLIED] = condition
         told = before.get("reason") == PATCH_REFUSED and before.get("message") == error.message
         note = EventNote(EventType.WARNING, PATCH_REFUSED, error.message)
         # What was to be done was not: only warnings still hold, and that a move is on record now.
@@ -327,7 +327,7 @@ class _Actor:
         )
         return StatusPlan(
             ref,
-            {**plan.status, "conditions": sorted([*others, condition], key=lambda item: item["type"])},
+            plan.status.model_copy(update={"conditions": tuple(c for _, c in sorted(stated.items()))}),
             warnings if told else (*warnings, note),
         )
 

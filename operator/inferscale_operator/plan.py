@@ -10,7 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.inference_service import InferenceServiceStatus
+from inferscale_operator.api.model_profile import ModelProfileStatus
+from inferscale_operator.api.optimizer_policy import OptimizerPolicyStatus
+from inferscale_operator.api.service_class import ServiceClassStatus
 
 
 class EventType(StrEnum):
@@ -39,12 +44,21 @@ class ObjectRef:
     namespace: str | None = None
 
 
+Status = (
+    InferenceServiceStatus
+    | AcceleratorProfileStatus
+    | ModelProfileStatus
+    | ServiceClassStatus
+    | OptimizerPolicyStatus
+)
+
+
 @dataclass(frozen=True)
 class StatusPlan:
-    """The status (JSON; what is null is absent) that a custom resource should have, and events about it."""
+    """The status that a custom resource should have, and events about it."""
 
     ref: ObjectRef
-    status: Mapping[str, Any]
+    status: Status
     events: tuple[EventNote, ...] = ()
 
 

@@ -162,7 +162,7 @@ def _release(client: Client, world: World, time: datetime) -> dict[str, str]:
                 writer.patch_deployment(client, patch)
             ref = ObjectRef(INFERENCE_ALLOCATION.name, record.name, record.uid, record.namespace)
             ended = record.status.model_copy(update={"move": None})
-            answer = writer.write_status(client, ref, writer.allocation_json(ended), record.resource_version)
+            answer = writer.write_status(client, ref, writer.status_json(ended), record.resource_version)
             version = answer.raw["metadata"]["resourceVersion"]
             writer.mark_move(client, replace(record, resource_version=version), None)
         except ApiError as error:

@@ -49,8 +49,8 @@ def test_the_first_service_is_decided_and_nothing_is_patched() -> None:
     (plan,) = decide(snapshot).services
     assert plan.patch is None
     assert plan.allocation.mode == Mode.RECOMMEND
-    ready = [c for status in decide(snapshot).statuses for c in status.status["conditions"]]
-    assert {c["reason"] for c in ready if c["type"] == "Ready"} <= {"Valid", "InForce", "ModelNotFound"}
+    ready = [c for status in decide(snapshot).statuses for c in status.status.conditions]
+    assert {c.reason for c in ready if c.type == "Ready"} <= {"Valid", "InForce", "ModelNotFound"}
     (service,) = snapshot.services
     assert service.deployment is not None
     assert plan.allocation.allocations[0].current_accelerator == "nvidia-h100-sxm"

@@ -52,18 +52,21 @@ def _policy(world: World) -> dict[str, Any]:
     return (world.api.get(f"apis/{GROUP}/optimizerpolicies/default") or {}).get("status") or {}
 
 
-def _limited(world: World, reason: str) -> dict[str, Any]:
-    """The condition of the last service, when that is its reason."""
-    return world.eventually(
-        lambda: (c := world.condition(LAST, "CapacityLimited")).get("reason") == reason and c, reason
-    )
+def _limited(world: World, reason: str, message: str) -> None:
+    """Return when the condition of the last service says so; by how much it is short goes with the load."""
+
+    def said() -> bool:
+        condition = world.condition(LAST, "CapacityLimited")
+        return condition.get("reason") == reason and message in condition["message"]
+
+    world.eventually(said, f"{reason}: {message}")
 
 
 def test_a_limit_is_kept_told_and_lifted(world: World) -> None:
     served = (MOST, ENOUGH_FOR - MOST)
     # The load is seen to rise in steps: the last may have its second replica before the first its third.
     world.eventually(lambda: _replicas(world) == served, "the first priority to be served")
-    assert "budget short of" in _limited(world, "OverBudget")["message"]
+    _limited(world, "OverBudget", "budget short of")
     shed = world.eventually(lambda: _policy(world).get("shed"), "the policy to say what was shed")
     assert [(each["service"], each["priority"]) for each in shed] == [(f"{world.namespace}/{LAST}", 2)]
     world.after_ticks(5)
@@ -72,8 +75,7 @@ def test_a_limit_is_kept_told_and_lifted(world: World) -> None:
     kind = world.objects.accelerator_profile("l40s")["spec"]["type"]
     quota = {"type": kind, "units": ENOUGH_FOR, "namespace": world.namespace}
     world.apply(world.objects.policy(quotas=[quota]))
-    message = f"quota of {kind} for namespace {world.namespace} short of 2 units"
-    assert message in _limited(world, "QuotaExceeded")["message"]
+    _limited(world, "QuotaExceeded", f"quota of {kind} for namespace {world.namespace} short of 2 units")
     world.eventually(
         lambda: [each["used"] for each in _policy(world).get("quotas") or ()] == [ENOUGH_FOR],
         "the policy to say what is used of the quota",

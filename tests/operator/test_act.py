@@ -8,10 +8,12 @@ import pytest
 import kubernetes_objects as objects
 from inferscale_operator.act import Outcome, act
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError, PatchType
 from inferscale_operator.kube.definitions import Definitions
 from inferscale_operator.kube.stores import Stores
+from inferscale_operator.kube.writer import status_json
 from inferscale_operator.plan import (
     DeploymentPatch,
     EventNote,
@@ -116,7 +118,9 @@ def service_plan(
     patch: DeploymentPatch | None = None,
     events: tuple[EventNote, ...] = (SCALED,),
 ) -> ServicePlan:
-    status = {"replicas": 2, "conditions": [applied(), {**applied(), "type": "Ready"}]}
+    status = InferenceServiceStatus.model_validate(
+        {"replicas": 2, "conditions": [applied(), {**applied(), "type": "Ready"}]}
+    )
     return ServicePlan(ref(name), allocation, StatusPlan(ref(name), status, events), patch)
 
 
@@ -413,7 +417,7 @@ def test_services_that_are_written_at_a_time_are_all_written_each_in_its_order()
 def test_a_field_that_older_definitions_drop_is_told_and_costs_no_write_at_every_tick() -> None:
     server, definitions = Server(), Definitions()
     server.unknown = {"reason"}
-    told = objects.service(status={"replicas": 2, "conditions": service_plan().status.status["conditions"]})
+    told = objects.service(status=status_json(service_plan().status.status))
 
     def once_more(status: InferenceAllocationStatus) -> list[str]:
         server.requests.clear()
@@ -434,9 +438,8 @@ def test_a_field_that_older_definitions_drop_is_told_and_costs_no_write_at_every
 
 def test_a_key_that_left_a_status_leaves_the_object_too() -> None:
     server = Server()
-    before = {"replicas": 2, "prices": {"h100": 1.0, "a100": 2.0}}
-    status = StatusPlan(ref(), {"replicas": 2, "prices": {"a100": 2.0, "l4": None}, "accelerator": None})
-    plan = ServicePlan(ref(), DONE, status)
+    before = {"replicas": 2, "accelerator": "h100", "conditions": []}
+    plan = ServicePlan(ref(), DONE, StatusPlan(ref(), InferenceServiceStatus(replicas=2)))
     carry_out(
         server,
         plan,
@@ -444,4 +447,4 @@ def test_a_key_that_left_a_status_leaves_the_object_too() -> None:
         service=objects.service(status=before),
     )
     [operations] = [body for what, _, body in server.requests if what == "patch InferenceService/status"]
-    assert operations[1]["value"] == {"replicas": 2, "prices": {"a100": 2.0}}
+    assert operations[1]["value"] == {"replicas": 2, "conditions": []}

@@ -212,7 +212,7 @@ def test_a_whole_move_through_decisions_and_a_rollout() -> None:
             break
     entry = found.allocation.allocations[0]
     assert (entry.accelerator, entry.current_accelerator, entry.desired_replicas) == ("a100", "a100", 1)
-    assert found.status.status["accelerator"] == "a100"
+    assert found.status.status.accelerator == "a100"
     assert least >= 2.0
     assert (fleet.ready_on("H100"), fleet.ready_on("A100"), fleet.paused) == (0, 1, False)
     assert fleet.strategy == deployment().strategy
@@ -694,13 +694,13 @@ def test_capacity_is_not_blamed_for_objectives_that_no_accelerator_meets() -> No
 
 def test_references_of_profiles_and_classes_that_lead_nowhere_are_named_on_them() -> None:
     statuses = {(s.ref.kind, s.ref.name): s for s in decide(with_others()).statuses}
-    found = statuses["ModelProfile", "bare"].status["conditions"][0]
-    assert (found["status"], found["reason"]) == ("False", "AcceleratorNotFound")
-    assert 'spec.profiles[0].accelerator: "b200"' in found["message"]
-    found = statuses["ServiceClass", "wide"].status["conditions"][0]
-    assert (found["status"], found["reason"]) == ("False", "ModelNotFound")
-    assert 'spec.models[2].model: "broken"' in found["message"]
-    assert statuses["AcceleratorProfile", "h100"].status["capacity"] == 8
+    found = statuses["ModelProfile", "bare"].status.conditions[0]
+    assert (found.status, found.reason) == ("False", "AcceleratorNotFound")
+    assert 'spec.profiles[0].accelerator: "b200"' in found.message
+    found = statuses["ServiceClass", "wide"].status.conditions[0]
+    assert (found.status, found.reason) == ("False", "ModelNotFound")
+    assert 'spec.models[2].model: "broken"' in found.message
+    assert statuses["AcceleratorProfile", "h100"].status.capacity == 8
 
 
 # Moves that are under way.
@@ -884,8 +884,8 @@ def test_events_are_sent_on_change_only() -> None:
     again = decide(after(snapshot, first))
     assert [p.status.events for p in again.services] == [()] * 5
     assert [p.events for p in again.statuses] == [()] * len(again.statuses)
-    transitions = [c["lastTransitionTime"] for p in again.services for c in p.status.status["conditions"]]
-    assert set(transitions) == {"2026-01-01T00:00:00Z"}
+    transitions = [c.last_transition_time for p in again.services for c in p.status.status.conditions]
+    assert set(transitions) == {snapshot.time}
 
 
 def test_a_tick_later_nothing_but_time_has_changed() -> None:

@@ -70,7 +70,7 @@ def test_the_decision_is_the_same() -> None:
 )
 def test_what_is_not_known_is_not_said(state: ServiceState, objectives: dict[str, float]) -> None:
     plan = decided(state, **objectives)
-    assert CONDITION not in [found["type"] for found in plan.status.status["conditions"]]
+    assert CONDITION not in [found.type for found in plan.status.status.conditions]
 
 
 @settings(deadline=None, max_examples=20)

@@ -24,7 +24,7 @@ from inferscale_operator.commands import approve, explain
 from inferscale_operator.decide import decide
 from inferscale_operator.kube.client import UNREACHABLE, ApiError
 from inferscale_operator.kube.kinds import INFERENCE_ALLOCATION, Kind
-from inferscale_operator.kube.writer import allocation_json
+from inferscale_operator.kube.writer import status_json
 
 PATH = "/metadata/annotations/inferscale.dev~1approved"
 
@@ -45,9 +45,9 @@ def waiting() -> tuple[dict[str, Any], dict[str, Any]]:
     person = {
         "metadata": meta,
         "spec": spec.model_dump(mode="json", by_alias=True),
-        "status": dict(plan.status.status),
+        "status": status_json(plan.status.status),
     }
-    return person, {"metadata": meta, "status": allocation_json(plan.allocation)}
+    return person, {"metadata": meta, "status": status_json(plan.allocation)}
 
 
 class Server:

@@ -142,7 +142,7 @@ def policy(version: int, **spec: Any) -> objects.Object:
 
 def ready(plan: Plan) -> Any:
     [status] = [s for s in plan.statuses if s.ref.kind == "OptimizerPolicy"]
-    return status.status["conditions"][0]
+    return status.status.conditions[0]
 
 
 def test_what_a_policy_said_before_stays_in_force_when_it_cannot_be_used_any_more() -> None:
@@ -155,9 +155,9 @@ def test_what_a_policy_said_before_stays_in_force_when_it_cannot_be_used_any_mor
     snapshot = observe(read, NOW, None)
     assert (snapshot.policy_state, snapshot.policy.tick_seconds) == (PolicyState.KEPT, 7)
     condition = ready(decide(snapshot))
-    assert (condition["status"], condition["reason"]) == ("False", "Invalid")
-    assert "tickSeconds" in condition["message"]
-    assert condition["message"].endswith("; what it said before stays in force")
+    assert (condition.status, condition.reason) == ("False", "Invalid")
+    assert "tickSeconds" in condition.message
+    assert condition.message.endswith("; what it said before stays in force")
 
 
 def test_without_a_policy_the_defaults_hold_whatever_one_said_before() -> None:
@@ -175,7 +175,7 @@ def test_a_policy_that_never_could_be_used_holds_everything_and_prometheus_is_no
     assert {state.load.state for state in snapshot.services} == {LoadState.UNKNOWN}
     plan = decide(snapshot)
     assert [each.patch for each in plan.services] == [None, None]
-    assert ready(plan)["message"].endswith("; until it can be used every service keeps what it has")
+    assert ready(plan).message.endswith("; until it can be used every service keeps what it has")
 
 
 def test_the_time_between_two_looks_at_a_service_may_be_anything() -> None:

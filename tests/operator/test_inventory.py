@@ -37,7 +37,8 @@ def profile(name: str = "h100", **fields: Any) -> Any:
 
 def capacity(snapshot: Snapshot, name: str = "h100") -> dict[str, Any]:
     """Status of an AcceleratorProfile."""
-    return dict(next(s.status for s in decide(snapshot).statuses if s.ref.name == name))
+    status = next(s.status for s in decide(snapshot).statuses if s.ref.name == name)
+    return status.model_dump(mode="json", by_alias=True)
 
 
 def tainted(name: str, *taints: TaintState) -> NodeState:

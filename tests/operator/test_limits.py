@@ -43,7 +43,8 @@ def with_policy(snapshot: Snapshot, **fields: Any) -> Snapshot:
 
 
 def policy_status(plan: Plan) -> dict[str, Any]:
-    return next(dict(each.status) for each in plan.statuses if each.ref.kind == "OptimizerPolicy")
+    status = next(each.status for each in plan.statuses if each.ref.kind == "OptimizerPolicy")
+    return status.model_dump(mode="json", by_alias=True)
 
 
 def outcomes(plan: Plan, name: str) -> dict[str, str]:

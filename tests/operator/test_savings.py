@@ -225,7 +225,7 @@ def test_the_policy_s_status_has_the_sum() -> None:
     default = Resource("default", "uid-policy", 1, policy())
     plan = decide(replace(with_account(30.0), policies=(default,), saved=100.0))
     [status] = [s.status for s in plan.statuses if s.ref.kind == "OptimizerPolicy"]
-    assert (status["savedTotal"], status["savedPerHour"]) == (100.25, 30.0)
+    assert (status.saved_total, status.saved_per_hour) == (100.25, 30.0)
 
 
 def test_a_change_of_price_does_not_change_what_adoption_cost() -> None:

@@ -100,9 +100,9 @@ def test_without_pods_of_others_a_type_without_a_stated_capacity_does_not_grow()
         profile = accelerator("h100", capacity=capacity)
         snapshot = world(service("llama"), accelerator_profiles=(profile,), all_pods=False)
         plan = next(s for s in decide(snapshot).statuses if s.ref.kind == "AcceleratorProfile")
-        found = next(c for c in plan.status["conditions"] if c["type"] == "Ready")
-        assert plan.status["capacity"] == capacity.get("fixed", plan.status["used"])
-        return found["status"], found["reason"], found["message"]
+        found = next(c for c in plan.status.conditions if c.type == "Ready")
+        assert plan.status.capacity == capacity.get("fixed", plan.status.used)
+        return found.status, found.reason, found.message
 
     assert state(fixed=4)[:2] == ("True", "Valid")
     status, reason, message = state(max=64)

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
@@ -17,7 +15,7 @@ from inferscale_operator.api.inference_allocation import (
     MoveStep,
 )
 from inferscale_operator.kube import kinds
-from inferscale_operator.kube.writer import Worth, allocation_json, send_event, stated, worth
+from inferscale_operator.kube.writer import Worth, send_event, status_json, worth
 from inferscale_operator.plan import EventNote, EventType, ObjectRef
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,13 +28,6 @@ STATUS = {
     "lastDecision": "2026-03-01T12:00:00Z",
     "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "message": "24.1 ms"}],
 }
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=8,
-)
-json_objects = st.dictionaries(st.sampled_from("abcd"), json_values, max_size=4)
 
 
 def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
@@ -101,18 +92,6 @@ def test_mere_times_are_written_every_few_minutes(path: tuple[str | int, ...], v
     assert worth(STATUS, changed(path, value), 240) is Worth.LATER
 
 
-@settings(deadline=None)
-@given(json_objects)
-def test_stating_a_status_again_changes_nothing(status: dict[str, Any]) -> None:
-    once = stated(status)
-    assert stated(once) == once
-
-
-def test_nulls_are_left_out_at_any_depth_and_all_else_stays() -> None:
-    status = {"a": None, "b": {"c": None, "d": 0}, "e": [{"f": None, "g": ""}, {}], "h": False}
-    assert stated(status) == {"b": {"d": 0}, "e": [{"g": ""}, {}], "h": False}
-
-
 def test_a_recorded_move_keeps_the_nulls_of_its_template_and_drops_fields_that_are_not_set() -> None:
     template = {"spec": {"nodeSelector": {"amd.com/gpu.product-name": None}}}
     status = InferenceAllocationStatus(
@@ -126,7 +105,7 @@ def test_a_recorded_move_keeps_the_nulls_of_its_template_and_drops_fields_that_a
             prior_template=template,
         ),
     )
-    written = allocation_json(status)
+    written = status_json(status)
     assert written["move"]["priorTemplate"] == template
     assert "maxBatch" not in written["allocations"][0]
     assert "load" not in written

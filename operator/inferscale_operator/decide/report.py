@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.inference_allocation import (
@@ -287,11 +286,10 @@ def _service_plan(
         conditions=after,
     )
     ref = ObjectRef("InferenceService", resource.name, resource.uid, resource.namespace)
-    body: dict[str, Any] = written.model_dump(mode="json", by_alias=True)
     return ServicePlan(
         service=ref,
         allocation=status,
-        status=StatusPlan(ref, body, (*said, *events(resource.conditions, after))),
+        status=StatusPlan(ref, written, (*said, *events(resource.conditions, after))),
         patch=patch,
     )
 

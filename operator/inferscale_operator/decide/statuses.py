@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec, AcceleratorProfileStatus
 from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.limits import SHED_LIMIT, QuotaStatus, ShedStatus
@@ -20,7 +18,7 @@ from inferscale_operator.decide.conditions import Finding, conditions, cut, even
 from inferscale_operator.decide.findings import Outlook, shed_reason
 from inferscale_operator.decide.inventory import Toleration, left_out
 from inferscale_operator.decide.limits import counts, destination
-from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, StatusPlan
+from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, Status, StatusPlan
 from inferscale_operator.snapshot import PolicyState, Resource, Snapshot
 from inferscale_solver import Outcome, Result
 
@@ -110,16 +108,15 @@ def cluster_statuses(
 def _status(
     kind: str,
     resource: Resource[Any],
-    model: type[BaseModel],
+    model: type[Status],
     figures: Mapping[str, Any],
     finding: Finding,
     snapshot: Snapshot,
 ) -> StatusPlan:
     after = conditions(resource.conditions, {"Ready": finding}, resource.generation, snapshot.time)
-    status = model(observed_generation=resource.generation, conditions=after, **figures)
     return StatusPlan(
         ref=ObjectRef(kind, resource.name, resource.uid),
-        status=status.model_dump(mode="json", by_alias=True),
+        status=model(observed_generation=resource.generation, conditions=after, **figures),
         events=events(resource.conditions, after, _ALARMING),
     )
 
@@ -242,6 +239,6 @@ def _rounded(value: float | None) -> float | None:
 
 def _unserved(plan: ServicePlan) -> bool:
     return any(
-        condition["type"] == "Optimized" and condition["reason"] in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
-        for condition in plan.status.status["conditions"]
+        condition.type == "Optimized" and condition.reason in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
+        for condition in plan.status.status.conditions
     )

@@ -9,8 +9,7 @@ from itertools import repeat
 from typing import Any
 from uuid import uuid4
 
-from inferscale_operator.api.base import API_VERSION, FIELD_MANAGER, GROUP
-from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.base import API_VERSION, FIELD_MANAGER, GROUP, Schema
 from inferscale_operator.kube.client import Client, PatchType
 from inferscale_operator.kube.kinds import (
     DEPLOYMENT,
@@ -108,16 +107,7 @@ def worth(old: Mapping[str, Any], new: Mapping[str, Any], age_s: float) -> Worth
     return Worth.LATER if changed else Worth.NOTHING
 
 
-def stated(value: Any) -> Any:
-    """JSON as the API server holds it: fields that are null are absent, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: stated(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list | tuple):
-        return [stated(each) for each in value]
-    return value
-
-
-def allocation_json(status: InferenceAllocationStatus) -> dict[str, Any]:
+def status_json(status: Schema) -> dict[str, Any]:
     """The status as the API server holds it: fields that are not set are absent."""
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 

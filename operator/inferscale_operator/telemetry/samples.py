@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from inferscale_operator.api.accelerator_profile import AcceleratorProfileStatus
+from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.api.inference_allocation import AllocationEntry
 from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.plan import Plan, ServicePlan
@@ -38,12 +39,10 @@ def gates(service: ServicePlan) -> frozenset[str]:
 
 
 def _counts(plan: Plan) -> Iterator[Sample]:
-    stated = [_conditions(service) for service in plan.services]
+    stated = [c for service in plan.services for c in service.status.status.conditions]
     reasons = Counter(service.allocation.reason for service in plan.services)
     unknown = Counter(
-        conditions["MetricsAvailable"]["reason"]
-        for conditions in stated
-        if conditions.get("MetricsAvailable", {}).get("status") == "False"
+        c.reason for c in stated if c.type == "MetricsAvailable" and c.status is ConditionStatus.FALSE
     )
     held = Counter(gate for service in plan.services for gate in gates(service))
     moves = Counter(
@@ -58,8 +57,7 @@ def _counts(plan: Plan) -> Iterator[Sample]:
         for value, count in sorted(counts.items()):
             yield family, (value,), count
     unserved = sum(
-        conditions.get("Optimized", {}).get("reason") in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
-        for conditions in stated
+        c.type == "Optimized" and c.reason in (Outcome.BEST_EFFORT, Outcome.UNSERVED) for c in stated
     )
     yield families.UNSERVED, (), unserved
 
@@ -81,19 +79,19 @@ def _cluster(snapshot: Snapshot, plan: Plan) -> Iterator[Sample]:
     }
     # Profiles of one type tell the same figures.
     stock = {
-        types[status.ref.name]: status.status
-        for status in plan.statuses
-        if status.ref.kind == "AcceleratorProfile" and status.ref.name in types
+        types[each.ref.name]: each.status
+        for each in plan.statuses
+        if isinstance(each.status, AcceleratorProfileStatus) and each.ref.name in types
     }
     for kind, figures in sorted(stock.items()):
-        for state, field in (
-            ("total", "capacity"),
-            ("used", "used"),
-            ("others", "usedByOthers"),
-            ("free", "free"),
+        for state, units in (
+            ("total", figures.capacity),
+            ("used", figures.used),
+            ("others", figures.used_by_others),
+            ("free", figures.free),
         ):
-            if figures.get(field) is not None:
-                yield families.UNITS, (kind, state), figures[field]
+            if units is not None:
+                yield families.UNITS, (kind, state), units
 
 
 def _service(service: ServicePlan) -> Iterator[Sample]:
@@ -140,15 +138,16 @@ def _promise(service: ServicePlan, known: ServiceClassSpec | None) -> Iterator[S
 
 def _state(service: ServicePlan) -> Iterator[Sample]:
     """Conditions that are stated: those that are unknown have no sample."""
-    ref, stated = _ref(service), _conditions(service)
+    ref = _ref(service)
+    stated = {c.type: c for c in service.status.status.conditions if c.status is not ConditionStatus.UNKNOWN}
     for family, kind in ((families.LOAD_KNOWN, "MetricsAvailable"), (families.AT_RISK, "SLOAtRisk")):
-        status = stated.get(kind, {}).get("status")
-        if status in ("True", "False"):
-            yield family, ref, status == "True"
-    limited = stated.get("CapacityLimited", {})
-    if limited.get("status") in ("True", "False"):
+        if kind in stated:
+            yield family, ref, stated[kind].status is ConditionStatus.TRUE
+    limited = stated.get("CapacityLimited")
+    if limited is not None:
         # With that reason it is served, on something dearer.
-        yield families.LIMITED, ref, limited["status"] == "True" and limited["reason"] != "CheaperIsExhausted"
+        dearer = limited.reason == "CheaperIsExhausted"
+        yield families.LIMITED, ref, limited.status is ConditionStatus.TRUE and not dearer
     yield families.MOVES_FAILED, ref, len(service.allocation.failed_moves)
 
 
@@ -162,7 +161,3 @@ def _replicas(ref: tuple[str, ...], entry: AllocationEntry) -> Iterator[Sample]:
 
 def _ref(service: ServicePlan) -> tuple[str, ...]:
     return service.service.namespace or "", service.service.name
-
-
-def _conditions(service: ServicePlan) -> Mapping[str, Mapping[str, Any]]:
-    return {condition["type"]: condition for condition in service.status.status.get("conditions", ())}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from inferscale_operator.api.base import Condition
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
 from inferscale_operator.api.optimizer_policy import POLICY_NAME, OptimizerPolicySpec
 from inferscale_operator.decide import advance, decide
-from inferscale_operator.kube import parse
 from inferscale_operator.kube.parse import AllocationRecord, CustomRecord, ReplicaSetRecord
 from inferscale_operator.kube.stores import Key, World
 from inferscale_operator.observe import observe
@@ -41,7 +41,7 @@ class Product:
     _tick_s: float = 0.0
     _seen: int = -1
     _allocations: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
-    _statuses: dict[tuple[str, Key], Mapping[str, Any]] = field(default_factory=dict)
+    _statuses: dict[tuple[str, Key], Sequence[Condition]] = field(default_factory=dict)
     _originals: dict[tuple[str, Key], Resource[Any]] = field(default_factory=dict)
     _customs: dict[str, dict[Key, CustomRecord[Any]]] = field(default_factory=dict)
     """Custom resources as they are now, by kind."""
@@ -147,11 +147,11 @@ class Product:
     def _keep(self, plan: StatusPlan) -> None:
         key = plan.ref.namespace or "", plan.ref.name
         original = self._originals.get((plan.ref.kind, key))
-        conditions = plan.status.get("conditions", ())
+        conditions = plan.status.conditions
         if original is None or self._statuses.get((plan.ref.kind, key)) == conditions:
             return
         self._statuses[plan.ref.kind, key] = conditions
-        resource = replace(original, conditions=parse.CONDITIONS.validate_python(conditions))
+        resource = replace(original, conditions=conditions)
         self._customs[plan.ref.kind][key] = CustomRecord(resource, deleting=False)
 
 
