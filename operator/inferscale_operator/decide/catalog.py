@@ -30,6 +30,8 @@ class Catalog:
 
     accelerators: Mapping[str, AcceleratorProfileSpec]
     models: Mapping[str, ModelProfileSpec]
+    performances: Mapping[str, Mapping[str, PerformanceSchema]]
+    """Of each model, by accelerator profile, those that exist."""
     classes: Mapping[str, ServiceClassSpec]
     invalid: Mapping[tuple[str, str], str]
     """Error of an object that is there and cannot be used, by (kind, name)."""
@@ -56,9 +58,15 @@ def catalog(snapshot: Snapshot) -> Catalog:
         if resource.spec is not None and resource.namespace is not None:
             target = (resource.namespace, resource.spec.target_ref.name)
             targets[target] = (*targets.get(target, ()), resource.name)
+    accelerators = {r.name: r.spec for r in snapshot.accelerator_profiles if r.spec is not None}
+    models = {r.name: r.spec for r in snapshot.model_profiles if r.spec is not None}
     return Catalog(
-        accelerators={r.name: r.spec for r in snapshot.accelerator_profiles if r.spec is not None},
-        models={r.name: r.spec for r in snapshot.model_profiles if r.spec is not None},
+        accelerators=accelerators,
+        models=models,
+        performances={
+            name: {p.accelerator: p for p in spec.profiles if p.accelerator in accelerators}
+            for name, spec in models.items()
+        },
         classes={r.name: r.spec for r in snapshot.service_classes if r.spec is not None},
         invalid=invalid,
         targets=targets,
@@ -165,12 +173,14 @@ class Subject:
 
     def excluded(self, snapshot: Snapshot) -> dict[str, str]:
         """Profiles that this service may not use, with the reason."""
-        reasons = {name: self._exclusion(name) for name in sorted(self.performances)}
-        for name in sorted(self.performances.keys() - {self.accelerator}):
-            failed = self.failed_lately(name, snapshot)
+        reasons = {}
+        for name in sorted(self.performances):
+            failed = self.failed_lately(name, snapshot) if name != self.accelerator else None
             if failed is not None:
                 reasons[name] = f"MoveFailed: {failed.message} at {failed.time:%H:%M:%S}"
-        return {name: reason for name, reason in reasons.items() if reason}
+            elif reason := self._exclusion(name):
+                reasons[name] = reason
+        return reasons
 
     def failed_lately(self, accelerator: str, snapshot: Snapshot) -> FailedMove | None:
         """The last move to a profile that was rolled back and is not to be tried again yet."""
@@ -225,7 +235,7 @@ def examine(state: ServiceState, entries: Catalog, snapshot: Snapshot) -> Subjec
     if wrong is not None:
         return wrong
     targets = next(t for t in service_class.models if t.model == spec.model)
-    performances = {p.accelerator: p for p in model.profiles if p.accelerator in entries.accelerators}
+    performances = entries.performances[spec.model]
     if not performances:
         named = ", ".join(p.accelerator for p in model.profiles)
         return Refusal(

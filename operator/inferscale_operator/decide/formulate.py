@@ -248,12 +248,8 @@ def _service(
 def _performances(entries: Catalog) -> dict[str, dict[str, Performance]]:
     """What is known of every model, by accelerators that there are, in the order of their names."""
     return {
-        model: {
-            p.accelerator: _performance(p)
-            for p in sorted(spec.profiles, key=lambda p: p.accelerator)
-            if p.accelerator in entries.accelerators
-        }
-        for model, spec in entries.models.items()
+        model: {name: _performance(known[name]) for name in sorted(known)}
+        for model, known in entries.performances.items()
     }
 
 
