@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from inferscale_solver.candidates import Candidates, batch_to_deploy
+from inferscale_solver.candidates import Candidates
 from inferscale_solver.power import power_draw
-from inferscale_solver.prediction import (
-    Figures,
-    Run,
-    batch_limits,
-    figures,
-    needed_replicas,
-    rates,
-)
+from inferscale_solver.prediction import Figures, figures, needed_replicas, rates
 from inferscale_solver.problem import Performance, Problem, Profile, Service
 from inferscale_solver.result import Allocation
+from inferscale_solver.runs import Runs, describe
 from inferscale_solver.transition import holding, transition_value
 
 
@@ -48,34 +43,35 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
     Raises:
         KeyError: The problem has no such service or profile.
     """
+    if not assignments:
+        return ()
     services = {service.name: service for service in problem.services}
     data = [performance_on(services[a.service], a.profile) for a in assignments]
     profiles = {profile.name: profile for profile in problem.profiles}
-    known = [i for i, performance in enumerate(data) if performance is not None]
-    pairs = [(services[assignments[i].service], p) for i in known if (p := data[i]) is not None]
-    runs, deployed = _runs(pairs, [assignments[i].max_batch for i in known])
-    replicas = np.array([assignments[i].replicas for i in known], dtype=np.float64)
-    demands = np.array([service.demand for service, _ in pairs], dtype=np.float64)
-    per_replica = np.divide(demands, replicas, out=np.zeros(len(known)), where=replicas > 0)
+    known = [
+        (a, performance) for a, performance in zip(assignments, data, strict=True) if performance is not None
+    ]
+    runs = _runs(
+        [services[a.service] for a, _ in known], [p for _, p in known], [a.max_batch for a, _ in known]
+    )
+    replicas = np.array([a.replicas for a, _ in known], dtype=np.float64)
+    per_replica = np.divide(runs.demand, replicas, out=np.zeros(len(known)), where=replicas > 0)
     sized = rates(runs, problem.settings.tail_rule)
-    predicted = figures(runs, per_replica, problem.settings.tail_rule)
-    positions = {i: position for position, i in enumerate(known)}
+    expected = _expected(
+        figures(runs, per_replica, problem.settings.tail_rule),
+        [profiles[performance.profile] for _, performance in known],
+        [a.replicas * performance.acc_count for a, performance in known],
+    )
+    predicted = zip(runs.deployed.tolist(), sized.rate.tolist(), expected, strict=True)
 
-    def allocation(i: int, assignment: Assignment) -> Allocation:
-        service, performance = services[assignment.service], data[i]
-        priced = _priced(problem, profiles, service, assignment, performance)
-        position = positions.get(i)
-        if performance is None or position is None:
+    def allocation(assignment: Assignment, performance: Performance | None) -> Allocation:
+        priced = _priced(problem, profiles, services[assignment.service], assignment, performance)
+        if performance is None:
             return Allocation(**priced, rate_per_replica=0.0)
-        priced["max_batch"] = deployed[position]
-        accelerators = assignment.replicas * performance.acc_count
-        return Allocation(
-            **priced,
-            rate_per_replica=float(sized.rate[position]),
-            **_predictions(predicted, position, profiles[assignment.profile], accelerators),
-        )
+        priced["max_batch"], rate, predictions = next(predicted)
+        return Allocation(**priced, rate_per_replica=rate, **predictions._asdict())
 
-    return tuple(allocation(i, assignment) for i, assignment in enumerate(assignments))
+    return tuple(allocation(a, performance) for a, performance in zip(assignments, data, strict=True))
 
 
 def evaluate(
@@ -107,8 +103,8 @@ def required_replicas(
     performance = performance_on(chosen, profile)
     if performance is None:
         return None
-    runs, _ = _runs([(chosen, performance)], [max_batch])
-    needed = int(needed_replicas([chosen], rates(runs, problem.settings.tail_rule).rate)[0])
+    runs = _runs([chosen], [performance], [max_batch])
+    needed = int(needed_replicas(runs, rates(runs, problem.settings.tail_rule).rate)[0])
     return needed if needed > 0 or chosen.demand == 0 else None
 
 
@@ -117,36 +113,41 @@ def performance_on(service: Service, profile: str) -> Performance | None:
     return next((p for p in service.performance if p.profile == profile), None)
 
 
-def candidate_allocation(candidates: Candidates, row: int) -> Allocation:
-    """The allocation that a row of the candidates stands for, with all the replicas that it needs."""
-    profile, performance = candidates.profiles[row], candidates.runs[row].performance
-    replicas = int(candidates.replicas[row])
-    return Allocation(
-        profile=profile.name,
-        replicas=replicas,
-        max_batch=int(candidates.max_batch[row]),
-        cost=float(candidates.cost[row]),
-        value=float(candidates.value[row]),
-        units=replicas * int(candidates.units_per_replica[row]),
-        rate_per_replica=float(candidates.rates.rate[row]),
-        **_predictions(candidates.figures, row, profile, replicas * performance.acc_count),
+def candidate_allocations(candidates: Candidates) -> list[Allocation | None]:
+    """The allocations that rows of the candidates stand for, with all the replicas that they need.
+
+    None where no number of replicas would do.
+    """
+    priced = zip(
+        [profile.name for profile in candidates.profiles],
+        candidates.replicas.tolist(),
+        candidates.max_batch.tolist(),
+        candidates.cost.tolist(),
+        candidates.value.tolist(),
+        (candidates.replicas * candidates.units_per_replica).tolist(),
+        candidates.rates.rate.tolist(),
+        strict=True,
     )
+    accelerators = [
+        replicas * performance.acc_count
+        for replicas, performance in zip(candidates.replicas.tolist(), candidates.performances, strict=True)
+    ]
+    expected = _expected(candidates.figures, candidates.profiles, accelerators)
+    rows = zip(priced, expected, accelerators, candidates.rejections, strict=True)
+    return [
+        Allocation(*(*known, *predicted)) if taken > 0 or rejection is None else None
+        for known, predicted, taken, rejection in rows
+    ]
 
 
 def _runs(
-    pairs: Sequence[tuple[Service, Performance]], asked: Sequence[int | None]
-) -> tuple[list[Run], list[int]]:
-    """The runs of pairs with the batch limits asked for, and the limits to deploy."""
-    limits = batch_limits(pairs).tolist()
-    deployed = [
-        batch_to_deploy(service, performance, limit) if batch is None else batch
-        for (service, performance), limit, batch in zip(pairs, limits, asked, strict=True)
-    ]
-    runs = [
-        Run(service, performance, min(batch, limit))
-        for (service, performance), limit, batch in zip(pairs, limits, deployed, strict=True)
-    ]
-    return runs, deployed
+    services: Sequence[Service], performances: Sequence[Performance], asked: Sequence[int | None]
+) -> Runs:
+    """Services each on one profile, with the batch limits asked for."""
+    runs = describe(services, range(len(services)), performances)
+    batches = zip(asked, runs.deployed.tolist(), strict=True)
+    deployed = [batch if limit is None else limit for limit, batch in batches]
+    return replace(runs, deployed=np.array(deployed, dtype=np.int64))
 
 
 def _priced(
@@ -186,8 +187,8 @@ class _Priced(TypedDict):
     units: int
 
 
-class _Predictions(TypedDict):
-    """The fields of an allocation that are predicted."""
+class _Expected(NamedTuple):
+    """The fields of an allocation that are predicted, in their order."""
 
     itl: float | None
     ttft: float | None
@@ -197,17 +198,14 @@ class _Predictions(TypedDict):
     power: float | None
 
 
-def _predictions(predicted: Figures, position: int, profile: Profile, accelerators: int) -> _Predictions:
-    stated = predicted.stated
-    utilization = stated["utilization"][position]
-    power = None
-    if profile.power is not None and utilization is not None:
-        power = accelerators * power_draw(profile.power, utilization)
-    return {
-        "itl": stated["itl"][position],
-        "ttft": stated["ttft"][position],
-        "wait": stated["wait"][position],
-        "wait_percentile": stated["wait_percentile"][position],
-        "utilization": utilization,
-        "power": power,
-    }
+def _expected(
+    predicted: Figures, profiles: Sequence[Profile], accelerators: Sequence[int]
+) -> Iterator[_Expected]:
+    """Predictions one by one, with None instead of NaN and infinity."""
+    columns = ([value if math.isfinite(value) else None for value in column.tolist()] for column in predicted)
+    rows = zip(zip(*columns, strict=True), profiles, accelerators, strict=True)
+    for (itl, ttft, wait, tail, utilization), profile, number in rows:
+        power = None
+        if profile.power is not None and utilization is not None:
+            power = number * power_draw(profile.power, utilization)
+        yield _Expected(itl, ttft, wait, tail, utilization, power)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inferscale_solver.prediction import (
     Figures,
     Floats,
     Ints,
     Rates,
-    Run,
-    batch_limits,
     figures,
     needed_replicas,
     rates,
-    shortfalls,
 )
-from inferscale_solver.problem import Capacity, Performance, Problem, Profile, Service, Settings
+from inferscale_solver.problem import Performance, Problem, Profile, Service, Settings
 from inferscale_solver.result import Rejection
+from inferscale_solver.runs import Runs, describe
 from inferscale_solver.transition import Holding, holding, transition_value
 
 # A best effort that cannot meet the objectives anyway aims at this share of the largest stable rate.
@@ -43,7 +42,10 @@ class Candidates:
     """The rows of each service that may be chosen, the best first."""
     best_effort: tuple[tuple[int, ...], ...]
     """The rows of each service that a best effort may use, the best first."""
-    runs: tuple[Run, ...]
+    owner: tuple[int, ...]
+    """The service of each row."""
+    performances: tuple[Performance, ...]
+    """How the model runs, of each row."""
     profiles: tuple[Profile, ...]
     """The profile of each row."""
     max_batch: Ints
@@ -79,37 +81,39 @@ def candidates(problem: Problem) -> Candidates:
     profiles = {profile.name: profile for profile in problem.profiles}
     services = tuple(sorted(problem.services, key=lambda service: service.name))
     holdings = tuple(holding(service, profiles) for service in services)
-    owner, pairs, rows = _pairs(services)
-    runs, max_batch, sized, replicas = _size(pairs, problem.settings)
-    profile = tuple(profiles[performance.profile] for _, performance in pairs)
-    units = np.array([p.acc_count * profiles[p.profile].multiplicity for _, p in pairs], dtype=np.int64)
-    prices = np.array([p.acc_count * profiles[p.profile].cost for _, p in pairs], dtype=np.float64)
+    owner, performances, rows = _pairs(services)
+    runs, sized, replicas = _size(describe(services, owner, performances), problem.settings)
+    profile = tuple(profiles[performance.profile] for performance in performances)
+    held = [holdings[i] for i in owner]
+    pairs = list(zip(performances, profile, strict=True))
+    units = [performance.acc_count * each.multiplicity for performance, each in pairs]
+    prices = np.array([performance.acc_count * each.cost for performance, each in pairs], dtype=np.float64)
     cost: Floats = replicas.astype(np.float64) * prices
-    rejections = _rejections(runs, [holdings[i] for i in owner], profile, units, replicas, problem)
+    needed = replicas.tolist()
+    nodes = problem.capacity.nodes if problem.capacity is not None else {}
+    largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
+    rejections = tuple(
+        _ruled_out(services[owner[i]], held[i], profile[i], units[i], largest)
+        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), active=active)
+        for i, active in enumerate(runs.active.tolist())
+    )
+    penalty = problem.settings.transition_penalty
     value = np.array(
         [
-            transition_value(
-                profile[i].name,
-                int(replicas[i]),
-                float(cost[i]),
-                holdings[owner[i]],
-                problem.settings.transition_penalty,
-            )
-            for i in range(len(pairs))
+            transition_value(each.name, number, price, has, penalty)
+            for each, number, price, has in zip(profile, needed, cost.tolist(), held, strict=True)
         ],
         dtype=np.float64,
     )
-    merit = value + _thresholds(
-        owner, holdings, profile, replicas, rejections, problem.settings.keep_threshold
-    )
-    demands = np.array([service.demand for service, _ in pairs], dtype=np.float64)
-    per_replica = np.divide(demands, replicas, out=np.zeros(len(pairs)), where=replicas > 0)
+    merit = value + _thresholds(owner, holdings, profile, needed, rejections, problem.settings.keep_threshold)
+    per_replica = np.divide(runs.demand, replicas, out=np.zeros(len(pairs)), where=replicas > 0)
+    rounded = [round(each, VALUE_DECIMALS) for each in merit.tolist()]
 
     def rank(i: int) -> tuple[float, bool, int, str]:
-        held = holdings[owner[i]]
-        moves = held is not None and held.profile.name != profile[i].name
-        change = abs(int(replicas[i]) - (held.replicas if held else 0))
-        return round(float(merit[i]), VALUE_DECIMALS), moves, change, profile[i].name
+        has, name = held[i], profile[i].name
+        if has is None:
+            return rounded[i], False, needed[i], name
+        return rounded[i], has.profile.name != name, abs(needed[i] - has.replicas), name
 
     ranked = tuple(tuple(sorted((i for i in here if rejections[i] is None), key=rank)) for here in rows)
     return Candidates(
@@ -118,15 +122,16 @@ def candidates(problem: Problem) -> Candidates:
         rows=rows,
         ranked=ranked,
         best_effort=tuple(
-            _best_effort(here, first, runs, rejections, sized)
+            _best_effort(here, first, performances, rejections, sized)
             for here, first in zip(rows, ranked, strict=True)
         ),
-        runs=runs,
+        owner=tuple(owner),
+        performances=tuple(performances),
         profiles=profile,
-        max_batch=max_batch,
+        max_batch=runs.deployed,
         replicas=replicas,
-        wanted=_wanted(runs, sized),
-        units_per_replica=units,
+        wanted=_wanted(runs, sized, replicas),
+        units_per_replica=np.array(units, dtype=np.int64),
         cost=cost,
         value=value,
         merit=merit,
@@ -140,7 +145,7 @@ def _thresholds(
     owner: Sequence[int],
     holdings: Sequence[Holding | None],
     profiles: Sequence[Profile],
-    replicas: Ints,
+    replicas: Sequence[int],
     rejections: Sequence[tuple[Rejection, str] | None],
     threshold: float,
 ) -> Floats:
@@ -161,119 +166,62 @@ def _thresholds(
     return thresholds
 
 
-def batch_to_deploy(service: Service, performance: Performance, limit: int) -> int:
-    """The batch limit to deploy: what is deployed on the current profile, since a change restarts replicas.
-
-    Elsewhere what memory holds; without load, whose token lengths mean nothing, the profile's own figure.
-
-    Args:
-        service: The service.
-        performance: The model on a profile.
-        limit: The batch that memory holds at the present token lengths.
-    """
-    current = service.current
-    if current is not None and current.profile == performance.profile and current.max_batch is not None:
-        return current.max_batch
-    return limit if service.demand > 0 else performance.max_batch_size
-
-
-def _pairs(
-    services: Sequence[Service],
-) -> tuple[list[int], list[tuple[Service, Performance]], tuple[range, ...]]:
+def _pairs(services: Sequence[Service]) -> tuple[list[int], list[Performance], tuple[range, ...]]:
+    """The rows: of each its service and how the model runs there, and the rows of each service."""
     owner: list[int] = []
-    pairs: list[tuple[Service, Performance]] = []
+    performances: list[Performance] = []
     rows: list[range] = []
     for index, service in enumerate(services):
         here = sorted(service.performance, key=lambda performance: performance.profile)
-        rows.append(range(len(pairs), len(pairs) + len(here)))
-        pairs.extend((service, performance) for performance in here)
-        owner.extend([index] * len(here))
-    return owner, pairs, tuple(rows)
+        rows.append(range(len(owner), len(owner) + len(here)))
+        performances += here
+        owner += [index] * len(here)
+    return owner, performances, tuple(rows)
 
 
-def _size(
-    pairs: Sequence[tuple[Service, Performance]], settings: Settings
-) -> tuple[tuple[Run, ...], Ints, Rates, Ints]:
-    """The run, the batch limit to deploy, the rates and the needed replicas of every pair.
+def _size(runs: Runs, settings: Settings) -> tuple[Runs, Rates, Ints]:
+    """The runs with the batch limits to deploy, their rates and the replicas that they need.
 
     A batch limit that is deployed stays, since changing it restarts the replicas, unless the objectives
     need the larger one that memory allows.
     """
-    limits = batch_limits(pairs)
-    deployed = [
-        batch_to_deploy(service, performance, int(limit))
-        for (service, performance), limit in zip(pairs, limits, strict=True)
-    ]
-    runs = [
-        Run(service, performance, min(batch, int(limit)))
-        for (service, performance), batch, limit in zip(pairs, deployed, limits, strict=True)
-    ]
     sized = rates(runs, settings.tail_rule)
-    rate, max_rate, binding = sized.rate, sized.max_rate, list(sized.binding)
-    replicas = needed_replicas([run.service for run in runs], rate)
-    small = [
-        i
-        for i, run in enumerate(runs)
-        if run.active and run.max_batch < limits[i] and not _acceptable(run.service, int(replicas[i]))
-    ]
-    large = [Run(runs[i].service, runs[i].performance, int(limits[i])) for i in small]
+    replicas = needed_replicas(runs, sized.rate)
+    small = np.flatnonzero(runs.active & (runs.deployed < runs.limit) & ~_acceptable(runs, replicas))
+    if not small.size:
+        return runs, sized, replicas
+    large = runs.take(small)
+    large = replace(large, deployed=large.limit)
     again = rates(large, settings.tail_rule)
-    needed = needed_replicas([run.service for run in large], again.rate)
-    for position, i in enumerate(small):
-        if _acceptable(runs[i].service, int(needed[position])):
-            runs[i], deployed[i], replicas[i] = large[position], int(limits[i]), needed[position]
-            rate[i], max_rate[i] = again.rate[position], again.max_rate[position]
-            binding[i] = again.binding[position]
-    return (
-        tuple(runs),
-        np.array(deployed, dtype=np.int64),
-        Rates(rate=rate, max_rate=max_rate, binding=tuple(binding)),
-        replicas,
-    )
+    needed = needed_replicas(large, again.rate)
+    better = np.flatnonzero(_acceptable(large, needed))
+    rows = small[better]
+    deployed, binding = runs.deployed.copy(), list(sized.binding)
+    deployed[rows], replicas[rows] = large.limit[better], needed[better]
+    sized.rate[rows], sized.max_rate[rows] = again.rate[better], again.max_rate[better]
+    for row, position in zip(rows.tolist(), better.tolist(), strict=True):
+        binding[row] = again.binding[position]
+    return replace(runs, deployed=deployed), replace(sized, binding=tuple(binding)), replicas
 
 
-def _acceptable(service: Service, replicas: int) -> bool:
-    return replicas > 0 and (service.max_replicas is None or replicas <= service.max_replicas)
+def _acceptable(runs: Runs, replicas: Ints) -> NDArray[np.bool_]:
+    return (replicas > 0) & (replicas <= runs.most)
 
 
-def _wanted(runs: Sequence[Run], sized: Rates) -> Ints:
+def _wanted(runs: Runs, sized: Rates, replicas: Ints) -> Ints:
     """Replicas for the rate within the objectives, or for a merely stable one where there is none."""
-    aim = np.where(sized.rate > 0, sized.rate, _STABLE_SHARE * sized.max_rate)
-    wanted = needed_replicas([run.service for run in runs], aim)
-    limits = [run.service.max_replicas for run in runs]
-    return np.array(
-        [w if limit is None else min(w, limit) for w, limit in zip(wanted.tolist(), limits, strict=True)],
-        dtype=np.int64,
-    )
-
-
-def _rejections(
-    runs: Sequence[Run],
-    held: Sequence[Holding | None],
-    profiles: Sequence[Profile],
-    units: Ints,
-    replicas: Ints,
-    problem: Problem,
-) -> tuple[tuple[Rejection, str] | None, ...]:
-    rejections = [
-        _ruled_out(run, held[i], profiles[i], int(units[i]), problem.capacity)
-        or _too_many(run, int(replicas[i]))
-        for i, run in enumerate(runs)
-    ]
-    unattainable = [
-        i for i, run in enumerate(runs) if rejections[i] is None and run.active and replicas[i] == 0
-    ]
-    messages = shortfalls([runs[i] for i in unattainable], problem.settings.tail_rule)
-    for i, message in zip(unattainable, messages, strict=True):
-        rejections[i] = (Rejection.UNATTAINABLE, message)
-    return tuple(rejections)
+    hopeless = np.flatnonzero(sized.rate == 0)
+    wanted = replicas
+    if hopeless.size:
+        wanted = replicas.copy()
+        wanted[hopeless] = needed_replicas(runs.take(hopeless), _STABLE_SHARE * sized.max_rate[hopeless])
+    return np.minimum(wanted, runs.most).astype(np.int64)
 
 
 def _ruled_out(
-    run: Run, held: Holding | None, profile: Profile, units: int, capacity: Capacity | None
+    service: Service, held: Holding | None, profile: Profile, units: int, largest: Mapping[str, int]
 ) -> tuple[Rejection, str] | None:
     """Why the profile is no candidate whatever it could do."""
-    service = run.service
     if profile.name in service.excluded:
         return Rejection.EXCLUDED, service.excluded[profile.name]
     if held is not None and held.profile.name != profile.name:
@@ -281,30 +229,36 @@ def _ruled_out(
             return Rejection.KEEP_ACCELERATOR, f"keepAccelerator: stays on {held.profile.name}"
         if service.demand == 0 and held.profile.name not in service.excluded:
             return Rejection.KEEP_ACCELERATOR, f"no load: stays on {held.profile.name}"
-    largest = max(capacity.nodes.get(profile.type, (units,)), default=0) if capacity else units
-    if units > largest:
-        message = f"a replica needs {units} units of {profile.type}, its largest node has {largest}"
+    if (node := largest.get(profile.type, units)) < units:
+        message = f"a replica needs {units} units of {profile.type}, its largest node has {node}"
         return Rejection.NODE_TOO_SMALL, message
-    if service.demand > 0 and not run.active:
-        return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
     return None
 
 
-def _too_many(run: Run, replicas: int) -> tuple[Rejection, str] | None:
-    limit = run.service.max_replicas
-    if limit is None or replicas <= limit:
-        return None
-    return Rejection.OVER_MAX_REPLICAS, f"needs {replicas} replicas, maxReplicas is {limit}"
+def _falls_short(
+    service: Service, replicas: int, shortfall: str | None, *, active: bool
+) -> tuple[Rejection, str] | None:
+    """Why the profile is no candidate for what the service needs."""
+    if not active and service.demand > 0:
+        return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
+    if service.max_replicas is not None and replicas > service.max_replicas:
+        message = f"needs {replicas} replicas, maxReplicas is {service.max_replicas}"
+        return Rejection.OVER_MAX_REPLICAS, message
+    if active and replicas == 0:
+        return Rejection.UNATTAINABLE, shortfall or "objectives unattainable at the lightest load"
+    return None
 
 
 def _best_effort(
     rows: range,
-    ranked: Sequence[int],
-    runs: Sequence[Run],
+    ranked: tuple[int, ...],
+    performances: Sequence[Performance],
     rejections: Sequence[tuple[Rejection, str] | None],
     sized: Rates,
 ) -> tuple[int, ...]:
     """What may serve outside the objectives: candidates, then the most rate, then the lightest iteration."""
+    if len(ranked) == len(rows):
+        return ranked
 
     def rejected(why: Rejection) -> list[int]:
         return [i for i in rows if (rejection := rejections[i]) is not None and rejection[0] is why]
@@ -312,6 +266,6 @@ def _best_effort(
     too_many = sorted(rejected(Rejection.OVER_MAX_REPLICAS), key=lambda i: (-sized.rate[i], i))
     unattainable = sorted(
         rejected(Rejection.UNATTAINABLE),
-        key=lambda i: (runs[i].performance.alpha + runs[i].performance.beta, i),
+        key=lambda i: (performances[i].alpha + performances[i].beta, i),
     )
     return (*ranked, *too_many, *unattainable)

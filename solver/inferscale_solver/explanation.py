@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from inferscale_solver.allocation import candidate_allocation
+from collections.abc import Sequence
+
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice
 from inferscale_solver.resources import Kind
 from inferscale_solver.result import Allocation, CandidateOutcome, Decision, Outcome, Rejection
 
 
-def decision(candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None) -> Decision:
+def decision(
+    candidates: Candidates,
+    sized: Sequence[Allocation | None],
+    service: int,
+    choice: Choice,
+    allocation: Allocation | None,
+) -> Decision:
     """Explain what a service gets.
 
     Args:
         candidates: The candidates.
+        sized: What each row would take.
         service: The service's position in them.
         choice: What was chosen for it.
         allocation: The same in figures; None for nothing.
@@ -26,7 +34,7 @@ def decision(candidates: Candidates, service: int, choice: Choice, allocation: A
         service=candidates.services[service].name,
         outcome=outcome,
         allocation=allocation,
-        candidates=_outcomes(candidates, service, choice, allocation),
+        candidates=_outcomes(candidates, sized, service, choice, allocation),
         reason=_reason(candidates, service, choice, allocation, outcome),
         binding=_binding(candidates, service, choice, outcome),
         runner_up=None
@@ -46,11 +54,15 @@ def _outcome(candidates: Candidates, service: int, choice: Choice) -> Outcome:
 
 
 def _outcomes(
-    candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None
+    candidates: Candidates,
+    sized: Sequence[Allocation | None],
+    service: int,
+    choice: Choice,
+    allocation: Allocation | None,
 ) -> tuple[CandidateOutcome, ...]:
     ranked = candidates.ranked[service]
     rejected = [row for row in candidates.rows[service] if candidates.rejections[row] is not None]
-    outcomes = [_row_outcome(candidates, row, choice, allocation) for row in (*ranked, *rejected)]
+    outcomes = [_row_outcome(candidates, row, sized[row], choice, allocation) for row in (*ranked, *rejected)]
     considered = {outcome.profile for outcome in outcomes}
     if allocation is not None and allocation.profile not in considered:
         message = f"stays on {allocation.profile}, for which there is no performance data"
@@ -65,7 +77,7 @@ def _outcomes(
 
 
 def _row_outcome(
-    candidates: Candidates, row: int, choice: Choice, allocation: Allocation | None
+    candidates: Candidates, row: int, sized: Allocation | None, choice: Choice, allocation: Allocation | None
 ) -> CandidateOutcome:
     name, rejection = _name(candidates, row), candidates.rejections[row]
     binding = candidates.rates.binding[row]
@@ -75,9 +87,6 @@ def _row_outcome(
             why = _lost(candidates, row, choice)
             message = f"best effort: {choice.replicas} of {choice.wanted} replicas; {why}"
         return CandidateOutcome(name, Rejection.CHOSEN, message, allocation, binding)
-    sized = None
-    if candidates.replicas[row] > 0 or rejection is None:
-        sized = candidate_allocation(candidates, row)
     if rejection is not None:
         return CandidateOutcome(name, *rejection, sized, binding)
     if choice.row is None or row in choice.short:
@@ -103,10 +112,9 @@ def _lost(candidates: Candidates, row: int, choice: Choice) -> str:
 def _dearer(candidates: Candidates, row: int, chosen: int) -> str:
     """How a candidate compares with the chosen one."""
     cost = float(candidates.cost[row] - candidates.cost[chosen])
-    value = round(float(candidates.merit[row] - candidates.merit[chosen]), VALUE_DECIMALS)
     if cost > 0:
         return f"dearer by {cost:.2f}/h"
-    if value == 0:
+    if round(float(candidates.merit[row] - candidates.merit[chosen]), VALUE_DECIMALS) == 0:
         return "as good; a tie goes to the accelerator in use, the smaller change of replicas, the first name"
     saving = f"cheaper by {-cost:.2f}/h" if cost < 0 else "costs the same"
     return f"{saving}, not worth a change of accelerator"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import inferscale_queueing as queueing
 from inferscale_queueing.sizing import LOWEST_LOAD
-from inferscale_solver.problem import Performance, Service, TailRule
-from inferscale_solver.sizes import size
+from inferscale_solver.problem import TailRule
+from inferscale_solver.runs import Columns, Runs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MS_PER_MINUTE = 60_000.0
+
+KEPT = 8
+"""Sizings that are kept: of a plan there are two or three."""
 
 _OBJECTIVES = {
     queueing.Binding.NONE: None,
@@ -27,21 +30,6 @@ _OBJECTIVES = {
     queueing.Binding.WAIT: "ttw",
     queueing.Binding.TPS: "tps",
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """A service's model on one profile."""
-
-    service: Service
-    performance: Performance
-    max_batch: int
-    """The batch that can be reached: never more than memory holds."""
-
-    @cached_property
-    def active(self) -> bool:
-        """Whether there is a queue to analyse: any demand, and requests that take time."""
-        return self.service.demand > 0 and takes_time(self.service, self.performance)
 
 
 @dataclass(frozen=True)
@@ -54,10 +42,12 @@ class Rates:
     """The largest stable rate."""
     binding: tuple[str | None, ...]
     """The objective that limits the rate, or is unattainable: itl, ttft, ttw, tps or None."""
+    shortfalls: Mapping[int, str] = field(default_factory=dict)
+    """Of the runs whose objectives are unattainable: which they miss at the lightest load that sizing tries,
+    and by how much."""
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
     """Predictions; all of shape (C,), latencies in ms, NaN where there is nothing to predict."""
 
     itl: Floats
@@ -66,44 +56,26 @@ class Figures:
     wait_percentile: Floats
     utilization: Floats
 
-    @cached_property
-    def stated(self) -> Mapping[str, Sequence[float | None]]:
-        """The same by name, None instead of NaN and infinity: faster to read one by one."""
-        return {
-            field.name: [
-                value if math.isfinite(value) else None for value in getattr(self, field.name).tolist()
-            ]
-            for field in fields(self)
-        }
 
-
-def batch_limits(pairs: Sequence[tuple[Service, Performance]]) -> Ints:
-    """Largest batches that memory holds at the present token lengths, shape (C,)."""
-    if not pairs:
-        return np.zeros(0, dtype=np.int64)
-    limits = queueing.max_batch_size(
-        np.array([performance.max_batch_size for _, performance in pairs], dtype=np.float64),
-        np.array([performance.at_tokens for _, performance in pairs], dtype=np.float64),
-        np.array([service.load.output_tokens for service, _ in pairs], dtype=np.float64),
-    )
-    return np.asarray(limits, dtype=np.int64)
-
-
-def rates(runs: Sequence[Run], rule: TailRule) -> Rates:
+def rates(runs: Runs, rule: TailRule) -> Rates:
     """Size one replica of every run against the objectives of its service; 0 for runs that are not active."""
-    rate, max_rate = np.zeros(len(runs)), np.zeros(len(runs))
-    binding: list[str | None] = [None] * len(runs)
-    for index, latency, batch in _by_latency_model(runs, [run.active for run in runs]):
-        here = [runs[i] for i in index]
-        sizing = size(latency, batch, _targets(here, rule), _variability(here, rule))
-        rate[index] = np.where(sizing.attainable, sizing.rate, 0.0) * MS_PER_MINUTE
-        max_rate[index] = sizing.max_rate * MS_PER_MINUTE
-        for i, objective in zip(index, sizing.binding, strict=True):
-            binding[i] = _OBJECTIVES[queueing.Binding(objective)]
-    return Rates(rate=rate, max_rate=max_rate, binding=tuple(binding))
+    count = runs.active.size
+    rate, max_rate = np.zeros(count), np.zeros(count)
+    binding: list[str | None] = [None] * count
+    shortfalls: dict[int, str] = {}
+    max_batch = runs.max_batch
+    for prefill, index in _by_latency_model(runs, runs.active):
+        here = runs.table.take(index, axis=1)
+        sized = _sized(here.tobytes(), max_batch[index].tobytes(), prefill=prefill, rule=rule)
+        rate[index], max_rate[index] = sized.rate, sized.max_rate
+        rows = index.tolist()
+        for row, objective in zip(rows, sized.binding, strict=True):
+            binding[row] = objective
+        shortfalls |= {rows[i]: message for i, message in sized.shortfalls.items()}
+    return Rates(rate, max_rate, tuple(binding), shortfalls)
 
 
-def figures(runs: Sequence[Run], rate_per_replica: Floats, rule: TailRule) -> Figures:
+def figures(runs: Runs, rate_per_replica: Floats, rule: TailRule) -> Figures:
     """Predict what every run does at a rate per replica.
 
     An overloaded replica has its batch full all the time: ITL at the full batch and utilization 1 are
@@ -114,129 +86,139 @@ def figures(runs: Sequence[Run], rate_per_replica: Floats, rule: TailRule) -> Fi
         rate_per_replica: Shape (C,), requests/min; there is nothing to predict where it is 0 or infinite.
         rule: How a percentile of the wait is computed.
     """
-    itl, ttft, wait, tail, utilization = (np.full(len(runs), np.nan) for _ in range(5))
-    predictable = (rate_per_replica > 0) & np.isfinite(rate_per_replica)
-    for index, latency, batch in _by_latency_model(
-        runs, [run.active and bool(predictable[i]) for i, run in enumerate(runs)]
-    ):
+    found = np.full((len(Figures._fields), runs.active.size), np.nan)
+    predictable = runs.active & (rate_per_replica > 0) & np.isfinite(rate_per_replica)
+    max_batch = runs.max_batch
+    for prefill, index in _by_latency_model(runs, predictable):
+        columns = Columns(*runs.table.take(index, axis=1))
+        latency = _latency_model(columns, prefill=prefill)
         rate = rate_per_replica[index] / MS_PER_MINUTE
-        varied = _variability([runs[i] for i in index], rule)
-        analysis = queueing.analyze(latency, batch, rate, variability=varied)
-        stable = analysis.stable
-        itl[index] = np.where(stable, analysis.itl, latency.itl(batch))
-        utilization[index] = np.where(stable, analysis.utilization, 1.0)
-        ttft[index] = np.where(stable, analysis.ttft, np.nan)
-        wait[index] = np.where(stable, analysis.wait, np.nan)
-        percentile = np.array([runs[i].service.targets.percentile or np.nan for i in index])
-        asked = np.flatnonzero(stable & ~np.isnan(percentile))
-        if asked.size:
-            tail[index[asked]] = queueing.wait_quantile(
-                latency.take(asked),
-                batch[asked],
-                rate[asked],
-                percentile[asked],
-                rule=rule.value,
-                variability=None if varied is None else varied.take(asked),
-            )
-    return Figures(itl=itl, ttft=ttft, wait=wait, wait_percentile=tail, utilization=utilization)
+        found[:, index] = _figures(columns, latency, max_batch[index], rate, rule)
+    return Figures(*found)
 
 
-def shortfalls(runs: Sequence[Run], rule: TailRule) -> list[str]:
-    """Say for each run which objectives it misses at the lightest load that sizing tries, and by how much."""
-    lightest = np.zeros(len(runs))
-    for index, latency, _ in _by_latency_model(runs, [run.active for run in runs]):
-        lightest[index] = LOWEST_LOAD * MS_PER_MINUTE / latency.service_time(1.0)
-    seen = figures(runs, lightest, rule)
-    messages = []
-    for i, run in enumerate(runs):
-        targets = run.service.targets
-        wait = float(seen.wait[i] if targets.percentile is None else seen.wait_percentile[i])
-        prefill = float(seen.ttft[i] - seen.wait[i])
-        latencies = (
-            ("ITL", float(seen.itl[i]), targets.itl),
-            ("TTFT", wait + prefill, targets.ttft),
-            ("wait", wait, targets.ttw),
-        )
-        missed = [
-            f"{name} unattainable: {latency:.2f} ms at the lightest load, target {target:.2f} ms"
-            for name, latency, target in latencies
-            if target is not None and latency > target
-        ]
-        messages.append("; ".join(missed) or "objectives unattainable at the lightest load")
-    return messages
-
-
-def needed_replicas(services: Sequence[Service], rate: Floats) -> Ints:
+def needed_replicas(runs: Runs, rate: Floats) -> Ints:
     """Replicas that take each service's demand at a rate per replica, at least `min_replicas`.
 
     Args:
-        services: C services.
+        runs: C runs.
         rate: Rate of one replica, shape (C,), requests/min.
 
     Returns:
         Shape (C,); 0 where there is demand and no rate.
     """
-    demands = np.array([service.demand for service in services], dtype=np.float64)
-    least = np.array([service.min_replicas for service in services], dtype=np.int64)
-    possible = (rate > 0) | (demands == 0)
-    needed = np.zeros(len(services), dtype=np.int64)
-    needed[possible] = queueing.replicas(demands[possible], rate[possible], least[possible])
+    possible = (rate > 0) | (runs.demand == 0)
+    needed = np.zeros(rate.size, dtype=np.int64)
+    needed[possible] = queueing.replicas(runs.demand[possible], rate[possible], runs.least[possible])
     return needed
 
 
-def takes_time(service: Service, performance: Performance) -> bool:
-    """Whether the latency model gives a request any service time; without it there is no queue to analyse."""
-    load = service.load
-    decodes = not load.prefill or load.output_tokens > 1
-    prefills = load.prefill and load.input_tokens > 0 and performance.gamma + performance.delta > 0
-    return decodes or prefills
+@lru_cache(maxsize=KEPT)
+def _sized(table: bytes, max_batch: bytes, *, prefill: bool, rule: TailRule) -> Rates:
+    """The rates of runs of one latency model, from the bytes of their table and of their batches.
 
-
-def _by_latency_model(
-    runs: Sequence[Run], chosen: Sequence[bool]
-) -> Iterator[tuple[Ints, queueing.LatencyModel, Ints]]:
-    """The chosen runs of each latency model in turn: their indices, the model of them all, their batches."""
-    for prefill in (False, True):
-        index = [i for i, run in enumerate(runs) if chosen[i] and run.service.load.prefill is prefill]
-        if index:
-            here = [runs[i] for i in index]
-            batch = np.array([run.max_batch for run in here], dtype=np.int64)
-            yield np.array(index, dtype=np.int64), _latency_model(here, prefill=prefill), batch
-
-
-def _latency_model(runs: Sequence[Run], *, prefill: bool) -> queueing.LatencyModel:
-    alpha = np.array([run.performance.alpha for run in runs])
-    beta = np.array([run.performance.beta for run in runs])
-    output_tokens = np.array([run.service.load.output_tokens for run in runs])
-    if not prefill:
-        return queueing.DecodeOnly(alpha=alpha, beta=beta, tokens=output_tokens)
-    return queueing.PrefillDecode(
-        alpha=alpha,
-        beta=beta,
-        gamma=np.array([run.performance.gamma for run in runs]),
-        delta=np.array([run.performance.delta for run in runs]),
-        input_tokens=np.array([run.service.load.input_tokens for run in runs]),
-        output_tokens=output_tokens,
+    They are kept for problems that come again: they do not depend on how much arrives.
+    """
+    columns = Columns(*np.frombuffer(table).reshape(len(Columns._fields), -1))
+    batch = np.frombuffer(max_batch, dtype=np.int64)
+    latency = _latency_model(columns, prefill=prefill)
+    targets = queueing.Targets(
+        itl=columns.itl,
+        ttft=columns.ttft,
+        wait=columns.ttw,
+        tps=columns.tps,
+        percentile=columns.percentile,
+        rule=rule.value,
+    )
+    sizing = queueing.size(latency, batch, targets, variability=_variability(columns, rule))
+    rate = np.where(sizing.attainable, sizing.rate, 0.0) * MS_PER_MINUTE
+    max_rate = sizing.max_rate * MS_PER_MINUTE
+    rate.flags.writeable = max_rate.flags.writeable = False
+    return Rates(
+        rate=rate,
+        max_rate=max_rate,
+        binding=tuple(_OBJECTIVES[queueing.Binding(objective)] for objective in sizing.binding.tolist()),
+        shortfalls=_shortfalls(columns, latency, batch, np.flatnonzero(~sizing.attainable), rule),
     )
 
 
-def _variability(runs: Sequence[Run], rule: TailRule) -> queueing.Variability | None:
+def _shortfalls(
+    columns: Columns, latency: queueing.LatencyModel, batch: Ints, rows: Ints, rule: TailRule
+) -> dict[int, str]:
+    """What the runs in some rows miss at the lightest load."""
+    if not rows.size:
+        return {}
+    here, model = Columns(*(column[rows] for column in columns)), latency.take(rows)
+    seen = Figures(*_figures(here, model, batch[rows], LOWEST_LOAD / model.service_time(1.0), rule))
+    wait = np.where(here.percentile > 0, seen.wait_percentile, seen.wait)
+    latencies = (
+        ("ITL", seen.itl, here.itl),
+        ("TTFT", wait + (seen.ttft - seen.wait), here.ttft),
+        ("wait", wait, here.ttw),
+    )
+    messages = {}
+    for i, row in enumerate(rows.tolist()):
+        missed = [
+            f"{name} unattainable: {found[i]:.2f} ms at the lightest load, target {target[i]:.2f} ms"
+            for name, found, target in latencies
+            if found[i] > target[i]
+        ]
+        messages[row] = "; ".join(missed) or "objectives unattainable at the lightest load"
+    return messages
+
+
+def _figures(
+    columns: Columns, latency: queueing.LatencyModel, batch: Ints, rate: Floats, rule: TailRule
+) -> Floats:
+    """The rows of `Figures` of runs of one latency model, at rates in requests/ms."""
+    varied = _variability(columns, rule)
+    analysis = queueing.analyze(latency, batch, rate, variability=varied)
+    stable = analysis.stable
+    tail = np.full(rate.size, np.nan)
+    asked = np.flatnonzero(stable & (columns.percentile > 0))
+    if asked.size:
+        tail[asked] = queueing.wait_quantile(
+            latency.take(asked),
+            batch[asked],
+            rate[asked],
+            columns.percentile[asked],
+            rule=rule.value,
+            variability=None if varied is None else varied.take(asked),
+        )
+    return np.stack(
+        Figures(
+            itl=np.where(stable, analysis.itl, latency.itl(batch)),
+            ttft=np.where(stable, analysis.ttft, np.nan),
+            wait=np.where(stable, analysis.wait, np.nan),
+            wait_percentile=tail,
+            utilization=np.where(stable, analysis.utilization, 1.0),
+        )
+    )
+
+
+def _by_latency_model(runs: Runs, chosen: NDArray[np.bool_]) -> Iterator[tuple[bool, Ints]]:
+    """The chosen runs of each latency model in turn: whether it has a prefill, and their positions."""
+    for prefill in (False, True):
+        index = np.flatnonzero(chosen & (runs.prefill == prefill))
+        if index.size:
+            yield prefill, index
+
+
+def _latency_model(columns: Columns, *, prefill: bool) -> queueing.LatencyModel:
+    if not prefill:
+        return queueing.DecodeOnly(columns.alpha, columns.beta, tokens=columns.output_tokens)
+    return queueing.PrefillDecode(
+        alpha=columns.alpha,
+        beta=columns.beta,
+        gamma=columns.gamma,
+        delta=columns.delta,
+        input_tokens=columns.input_tokens,
+        output_tokens=columns.output_tokens,
+    )
+
+
+def _variability(columns: Columns, rule: TailRule) -> queueing.Variability | None:
     """The COVs of the traffic of C ≥ 1 runs; None where the rule does not know them."""
     if rule is not TailRule.EXACT:
         return None
-    loads = [run.service.load for run in runs]
-    return queueing.Variability(
-        np.array([load.arrival_cov for load in loads]), np.array([load.service_cov for load in loads])
-    )
-
-
-def _targets(runs: Sequence[Run], rule: TailRule) -> queueing.Targets:
-    targets = [run.service.targets for run in runs]
-    return queueing.Targets(
-        itl=np.array([np.inf if t.itl is None else t.itl for t in targets]),
-        ttft=np.array([np.inf if t.ttft is None else t.ttft for t in targets]),
-        wait=np.array([np.inf if t.ttw is None else t.ttw for t in targets]),
-        tps=np.array([t.tps or 0.0 for t in targets]),
-        percentile=np.array([t.percentile or 0.0 for t in targets]),
-        rule=rule.value,
-    )
+    return queueing.Variability(columns.arrival_cov, columns.service_cov)

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 
 
 class SaturationPolicy(StrEnum):
@@ -169,7 +168,7 @@ class Service:
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Profiles ruled out before the solver saw them, with the reason (`NoVariant`, `NotAllowed`, …)."""
 
-    @cached_property
+    @property
     def demand(self) -> float:
         """The rate that it must be able to take, requests/min: its arrivals or its throughput target."""
         return required_rate(self.load, self.targets.tps)

@@ -133,9 +133,9 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
     return Resources(
         resources=listed,
         rows=tuple(
-            use(run.service, profile, units)
-            for run, profile, units in zip(
-                candidates.runs, candidates.profiles, units_per_replica, strict=True
+            use(candidates.services[i], profile, units)
+            for i, profile, units in zip(
+                candidates.owner, candidates.profiles, units_per_replica, strict=True
             )
         ),
         holdings=tuple(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inferscale_solver.allocation import Assignment, candidate_allocation, evaluate_all
+from inferscale_solver.allocation import Assignment, candidate_allocations, evaluate_all
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates, candidates
 from inferscale_solver.choice import Choice
 from inferscale_solver.exact import exact
@@ -52,9 +53,10 @@ def solve(problem: Problem) -> Result:
     found = candidates(problem)
     plan, placement_cost = _placed(problem, found)
     choices = plan.choices
-    allocations = _allocations(problem, found, choices)
+    sized = candidate_allocations(found)
+    allocations = _allocations(problem, found, choices, sized)
     decisions = {
-        service.name: decision(found, i, choices[i], allocations[i])
+        service.name: decision(found, sized, i, choices[i], allocations[i])
         for i, service in enumerate(found.services)
     }
     given = [allocation for allocation in allocations if allocation is not None]
@@ -206,13 +208,18 @@ def _as_needed(found: Candidates, choice: Choice) -> bool:
     return choice.within_objectives and choice.replicas == found.replicas[choice.row]
 
 
-def _allocations(problem: Problem, found: Candidates, choices: tuple[Choice, ...]) -> list[Allocation | None]:
+def _allocations(
+    problem: Problem,
+    found: Candidates,
+    choices: tuple[Choice, ...],
+    sized: Sequence[Allocation | None],
+) -> list[Allocation | None]:
     """The choices in figures: candidates have theirs, best efforts are evaluated together."""
     allocations: list[Allocation | None] = [None] * len(choices)
     efforts: dict[int, Assignment] = {}
     for i, choice in enumerate(choices):
         if choice.row is not None and _as_needed(found, choice):
-            allocations[i] = candidate_allocation(found, choice.row)
+            allocations[i] = sized[choice.row]
         elif choice.profile is not None:
             efforts[i] = Assignment(found.services[i].name, choice.profile, choice.replicas)
     for i, allocation in zip(efforts, evaluate_all(problem, list(efforts.values())), strict=True):
