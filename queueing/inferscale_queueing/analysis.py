@@ -14,6 +14,7 @@ from inferscale_queueing.arrays import (
     candidate_count,
     float_candidates,
     int_candidates,
+    spread,
 )
 from inferscale_queueing.chain import UNBOUNDED, Chain, blocks, from_service_rates
 from inferscale_queueing.latency import LatencyModel
@@ -113,8 +114,8 @@ def analyze(
     rates = float_candidates("arrival_rate", arrival_rate, at_least=0)
     others = {} if variability is None else {"variability": variability.arrival_cov.size}
     latency, batches, limits = align(latency, max_batch, queue_limit, arrival_rate=rates.size, **others)
-    rates = np.broadcast_to(rates, batches.shape)
-    return evaluate_parts(parts(latency, batches, limits), rates, aligned(variability, batches.size))
+    varied = aligned(variability, batches.size)
+    return evaluate_parts(parts(latency, batches, limits), spread(rates, batches.size), varied)
 
 
 def wait_quantile(
@@ -154,7 +155,7 @@ def wait_quantile(
         latency, max_batch, queue_limit, arrival_rate=rates.size, quantile=shares.size, **others
     )
     variability = aligned(variability, batches.size)
-    shares, rates = np.broadcast_to(shares, batches.shape), np.broadcast_to(rates, batches.shape)
+    shares, rates = spread(shares, batches.size), spread(rates, batches.size)
     analysis = analyze(latency, batches, rates, queue_limit=limits, variability=variability)
     waits = analysis.wait * mean_multiple(shares, rule)
     if rule == "exact":
@@ -295,7 +296,7 @@ def align(
     """
     batches = int_candidates("max_batch", max_batch, at_least=1)
     limits = int_candidates("queue_limit", queue_limit, at_least=UNBOUNDED)
-    known = latency.service_time(1.0).size
+    known = latency.itl(1.0).size
     count = candidate_count(latency=known, max_batch=batches.size, queue_limit=limits.size, **sizes)
     if known != count:
         latency = latency.take(np.zeros(count, dtype=np.int64))

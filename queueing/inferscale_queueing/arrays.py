@@ -3,12 +3,16 @@
 C candidates are evaluated at once. An input of one number, or of one element, stands for all of them.
 """
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+Described = TypeVar("Described")
 
 
 def float_candidates(
@@ -37,7 +41,9 @@ def float_candidates(
     array = np.atleast_1d(np.asarray(value, dtype=np.float64))
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; give one value per candidate, shape (C,)")
-    wrong = ~((array >= at_least) & (array > above) | (array == np.inf))
+    wrong = ~(array >= at_least)
+    if above > -np.inf:
+        wrong |= array <= above
     if finite:
         wrong |= np.isinf(array)
     if wrong.any():
@@ -88,3 +94,22 @@ def candidate_count(**sizes: int) -> int:
         found = ", ".join(f"{name} {size}" for name, size in sizes.items() if size != 1)
         raise ValueError(f"inputs have different numbers of candidates ({found}); give 1 or the same number")
     return counts.pop() if counts else 1
+
+
+def spread(array: Array, count: int) -> Array:
+    """One quantity of `count` candidates, where a single value stands for all."""
+    return array if array.size == count else np.broadcast_to(array, (count,))
+
+
+def taken(described: Described, index: IntArray) -> Described:
+    """The candidates of a description at the given positions, in that order; positions may repeat.
+
+    Args:
+        described: a dataclass whose arrays have shape (C,). What it checked when it was made stays right for
+            any of its candidates and is not checked again.
+        index: the positions.
+    """
+    some = object.__new__(type(described))
+    for name, value in vars(described).items():
+        vars(some)[name] = value[index] if isinstance(value, np.ndarray) else value
+    return some

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from inferscale_queueing.arrays import Array, IntArray, candidate_count, float_candidates
+from inferscale_queueing.arrays import Array, IntArray, candidate_count, float_candidates, spread, taken
 
 
 class LatencyModel(Protocol):
@@ -92,7 +92,7 @@ class DecodeOnly:
 
     def take(self, index: IntArray) -> Self:
         """The candidates at the given positions."""
-        return type(self)(self.alpha[index], self.beta[index], self.tokens[index])
+        return taken(self, index)
 
     def concurrency(self, service_time: Array) -> Array:
         """The n with S(n) = `service_time`; NaN where β = 0."""
@@ -163,14 +163,7 @@ class PrefillDecode:
 
     def take(self, index: IntArray) -> Self:
         """The candidates at the given positions."""
-        return type(self)(
-            self.alpha[index],
-            self.beta[index],
-            self.gamma[index],
-            self.delta[index],
-            self.input_tokens[index],
-            self.output_tokens[index],
-        )
+        return taken(self, index)
 
     def concurrency(self, service_time: Array) -> Array:
         """The n with S(n) = `service_time`; NaN where neither prefill nor decode depends on n."""
@@ -233,7 +226,7 @@ def _require_service(alone: Array, why_not: str) -> None:
 def _broadcast(model: object, *names: str) -> None:
     count = candidate_count(**{name: getattr(model, name).size for name in names})
     for name in names:
-        _set(model, name, np.broadcast_to(getattr(model, name), (count,)))
+        _set(model, name, spread(getattr(model, name), count))
 
 
 def _set(model: object, name: str, value: Array) -> None:

@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.analysis import Analysis, align, evaluate, parts
-from inferscale_queueing.arrays import Array, BoolArray, IntArray, candidate_count, float_candidates
+from inferscale_queueing.arrays import (
+    Array,
+    BoolArray,
+    IntArray,
+    candidate_count,
+    float_candidates,
+    spread,
+    taken,
+)
 from inferscale_queueing.bracket import Bracket, narrow
 from inferscale_queueing.chain import UNBOUNDED, Chain
 from inferscale_queueing.latency import LatencyModel
@@ -83,18 +91,11 @@ class Targets:
         count = candidate_count(**{name: value.size for name, value in values.items()})
         for name, value in values.items():
             # A frozen dataclass is set up once, here, so that scalars may be given for arrays.
-            object.__setattr__(self, name, np.broadcast_to(value, (count,)))
+            object.__setattr__(self, name, spread(value, count))
 
     def take(self, index: IntArray) -> "Targets":
         """The targets at the given positions, in that order."""
-        return Targets(
-            self.itl[index],
-            self.ttft[index],
-            self.wait[index],
-            self.tps[index],
-            self.percentile[index],
-            self.rule,
-        )
+        return taken(self, index)
 
 
 @dataclass(frozen=True, eq=False)

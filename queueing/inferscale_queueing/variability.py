@@ -24,7 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inferscale_queueing.arrays import Array, BoolArray, IntArray, candidate_count, float_candidates
+from inferscale_queueing.arrays import (
+    Array,
+    BoolArray,
+    IntArray,
+    candidate_count,
+    float_candidates,
+    spread,
+    taken,
+)
 from inferscale_queueing.latency import LatencyModel
 
 # Constant lengths wait up to 15 % longer than half of what exponential ones do.
@@ -59,7 +67,7 @@ class Variability:
                 where = int(np.argmax(value > _MOST))
                 raise ValueError(f"{name}[{where}] is {value[where]:g}; give a number of at most {_MOST:g}")
             # A frozen dataclass is set up once, here, so that scalars may be given for arrays.
-            object.__setattr__(self, name, np.broadcast_to(value, (count,)))
+            object.__setattr__(self, name, spread(value, count))
 
     @property
     def markovian(self) -> BoolArray:
@@ -81,7 +89,7 @@ class Variability:
 
     def take(self, index: IntArray) -> "Variability":
         """The candidates at the given positions, in that order; positions may repeat."""
-        return Variability(self.arrival_cov[index], self.service_cov[index])
+        return taken(self, index)
 
     @property
     def _arrival_square(self) -> Array:
@@ -119,8 +127,7 @@ def service_cov(
     outputs = float_candidates("output_cov", output_cov, at_least=0)
     mean = latency.service_time(batch)
     count = candidate_count(latency=mean.size, input_cov=inputs.size, output_cov=outputs.size)
-    inputs, outputs = np.broadcast_to(inputs, (count,)), np.broadcast_to(outputs, (count,))
-    return latency.deviation(batch, inputs, outputs) / mean
+    return latency.deviation(batch, spread(inputs, count), spread(outputs, count)) / mean
 
 
 def aligned(variability: Variability | None, count: int) -> Variability | None:
