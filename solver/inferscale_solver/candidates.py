@@ -93,9 +93,11 @@ def candidates(problem: Problem) -> Candidates:
     nodes = problem.capacity.nodes if problem.capacity is not None else {}
     largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
     rejections = tuple(
-        _ruled_out(services[owner[i]], held[i], profile[i], units[i], largest)
-        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), active=active)
-        for i, active in enumerate(runs.active.tolist())
+        _ruled_out(services[owner[i]], held[i], profile[i], units[i], largest, idle=idle)
+        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), queues=queues, idle=idle)
+        for i, (queues, idle) in enumerate(
+            zip(runs.active.tolist(), (runs.demand == 0).tolist(), strict=True)
+        )
     )
     penalty = problem.settings.transition_penalty
     value = np.array(
@@ -219,7 +221,13 @@ def _wanted(runs: Runs, sized: Rates, replicas: Ints) -> Ints:
 
 
 def _ruled_out(
-    service: Service, held: Holding | None, profile: Profile, units: int, largest: Mapping[str, int]
+    service: Service,
+    held: Holding | None,
+    profile: Profile,
+    units: int,
+    largest: Mapping[str, int],
+    *,
+    idle: bool,
 ) -> tuple[Rejection, str] | None:
     """Why the profile is no candidate whatever it could do."""
     if profile.name in service.excluded:
@@ -227,7 +235,7 @@ def _ruled_out(
     if held is not None and held.profile.name != profile.name:
         if service.keep_accelerator:
             return Rejection.KEEP_ACCELERATOR, f"keepAccelerator: stays on {held.profile.name}"
-        if service.demand == 0 and held.profile.name not in service.excluded:
+        if idle and held.profile.name not in service.excluded:
             return Rejection.KEEP_ACCELERATOR, f"no load: stays on {held.profile.name}"
     if (node := largest.get(profile.type, units)) < units:
         message = f"a replica needs {units} units of {profile.type}, its largest node has {node}"
@@ -236,15 +244,15 @@ def _ruled_out(
 
 
 def _falls_short(
-    service: Service, replicas: int, shortfall: str | None, *, active: bool
+    service: Service, replicas: int, shortfall: str | None, *, queues: bool, idle: bool
 ) -> tuple[Rejection, str] | None:
     """Why the profile is no candidate for what the service needs."""
-    if not active and service.demand > 0:
+    if not queues and not idle:
         return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
     if service.max_replicas is not None and replicas > service.max_replicas:
         message = f"needs {replicas} replicas, maxReplicas is {service.max_replicas}"
         return Rejection.OVER_MAX_REPLICAS, message
-    if active and replicas == 0:
+    if queues and replicas == 0:
         return Rejection.UNATTAINABLE, shortfall or "objectives unattainable at the lightest load"
     return None
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
 
 
 class SaturationPolicy(StrEnum):
@@ -59,26 +58,6 @@ class Power:
 
 
 _MOST_COV = 100.0
-
-_LEAST_OF_SERVICE = {
-    "min_replicas": 0,
-    "load.arrival_rate": 0,
-    "load.input_tokens": 0,
-    "load.output_tokens": 1,
-}
-_LEAST_OF_PERFORMANCE = {
-    "alpha": 0,
-    "beta": 0,
-    "gamma": 0,
-    "delta": 0,
-    "acc_count": 1,
-    "max_batch_size": 1,
-    "at_tokens": 1,
-}
-_TARGETS = ("itl", "ttft", "ttw", "tps")
-_of_service = attrgetter(*_LEAST_OF_SERVICE)
-_of_performance = attrgetter(*_LEAST_OF_PERFORMANCE)
-_of_targets = attrgetter(*_TARGETS)
 
 
 @dataclass(frozen=True)
@@ -281,9 +260,7 @@ def check(problem: Problem) -> None:
 
 def _check_service(service: Service, profiles: set[str]) -> None:
     where = f"service {service.name}"
-    for (name, least), value in zip(_LEAST_OF_SERVICE.items(), _of_service(service), strict=True):
-        if not least <= value < math.inf:
-            raise _refusal(where, name, value, least)
+    _require(where, "min_replicas", service.min_replicas, least=0)
     if service.max_replicas is not None:
         _require(where, "max_replicas", service.max_replicas, least=max(service.min_replicas, 1))
     if service.current is not None:
@@ -291,10 +268,13 @@ def _check_service(service: Service, profiles: set[str]) -> None:
         _require(where, "current.acc_count", service.current.acc_count, least=1)
         if service.current.profile not in profiles:
             raise ValueError(f"{where}: current.profile is {service.current.profile}: no such profile")
-    if not 0 < service.weight < math.inf:
+    if not (math.isfinite(service.weight) and service.weight > 0):
         raise ValueError(f"{where}: weight is {service.weight}: it must be a finite number above 0")
-    for name, cov in (("arrival_cov", service.load.arrival_cov), ("service_cov", service.load.service_cov)):
-        if not 0 <= cov <= _MOST_COV:
+    _require(where, "load.arrival_rate", service.load.arrival_rate, least=0)
+    _require(where, "load.input_tokens", service.load.input_tokens, least=0)
+    _require(where, "load.output_tokens", service.load.output_tokens, least=1)
+    for name in ("arrival_cov", "service_cov"):
+        if not 0 <= (cov := getattr(service.load, name)) <= _MOST_COV:
             raise ValueError(f"{where}: load.{name} is {cov}: it must be a number from 0 to {_MOST_COV:g}")
     _check_targets(where, service.targets)
     if len({performance.profile for performance in service.performance}) < len(service.performance):
@@ -302,12 +282,14 @@ def _check_service(service: Service, profiles: set[str]) -> None:
     for performance in service.performance:
         if performance.profile not in profiles:
             raise ValueError(f"{where}: performance.profile is {performance.profile}: no such profile")
-        _check_performance(where, performance)
+        if not _in_order(performance):
+            raise _refusal(f"{where} on {performance.profile}", performance)
 
 
 def _check_targets(where: str, targets: Targets) -> None:
-    for name, value in zip(_TARGETS, _of_targets(targets), strict=True):
-        if value is not None and not 0 < value < math.inf:
+    for name in ("itl", "ttft", "ttw", "tps"):
+        value = getattr(targets, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(
                 f"{where}: targets.{name} is {value}: it must be a finite number above 0, or None"
             )
@@ -317,19 +299,29 @@ def _check_targets(where: str, targets: Targets) -> None:
         )
 
 
-def _check_performance(service: str, performance: Performance) -> None:
-    for (name, least), value in zip(_LEAST_OF_PERFORMANCE.items(), _of_performance(performance), strict=True):
-        if not least <= value < math.inf:
-            raise _refusal(f"{service} on {performance.profile}", name, value, least)
-    if performance.alpha + performance.beta == 0:
-        where = f"{service} on {performance.profile}"
-        raise ValueError(f"{where}: alpha and beta are 0: a decode iteration must take time")
+def _in_order(performance: Performance) -> bool:
+    # There are as many as services times profiles, so they are compared in a row; `_refusal` finds which.
+    return (
+        0 <= performance.alpha < math.inf
+        and 0 <= performance.beta < math.inf
+        and 0 <= performance.gamma < math.inf
+        and 0 <= performance.delta < math.inf
+        and 1 <= performance.acc_count < math.inf
+        and 1 <= performance.max_batch_size < math.inf
+        and 1 <= performance.at_tokens < math.inf
+        and performance.alpha + performance.beta > 0
+    )
+
+
+def _refusal(where: str, performance: Performance) -> ValueError:
+    """The first thing that is wrong with performance data that is not in order."""
+    for name in ("alpha", "beta", "gamma", "delta"):
+        _require(where, name, getattr(performance, name), least=0)
+    for name in ("acc_count", "max_batch_size", "at_tokens"):
+        _require(where, name, getattr(performance, name), least=1)
+    return ValueError(f"{where}: alpha and beta are 0: a decode iteration must take time")
 
 
 def _require(where: str, name: str, value: float, *, least: float) -> None:
     if not least <= value < math.inf:
-        raise _refusal(where, name, value, least)
-
-
-def _refusal(where: str, name: str, value: float, least: float) -> ValueError:
-    return ValueError(f"{where}: {name} is {value}: it must be a finite number, at least {least:g}")
+        raise ValueError(f"{where}: {name} is {value}: it must be a finite number, at least {least:g}")
