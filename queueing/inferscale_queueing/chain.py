@@ -56,6 +56,11 @@ def geometric_tail(ratio: Array, places: Array) -> Tail:
     Returns:
         The sums and their scale.
     """
+    # Where no queue ends nothing cancels.
+    if np.isinf(places).all():
+        total = 1 / (1 - ratio)
+        none = np.zeros_like(ratio)
+        return Tail(total, total, ratio / (1 - ratio) ** 2, none, none)
     growing = ratio > 1
     log_ratio = np.log(ratio)
     base = np.where(growing, 1 / ratio, ratio)

@@ -197,7 +197,8 @@ def replicas(
     demand = float_candidates("required", required, at_least=0)
     each = float_candidates("rate_per_replica", rate_per_replica, at_least=0)
     fewest = float_candidates("min_replicas", min_replicas, at_least=0)
-    demand, each, fewest = np.broadcast_arrays(demand, each, fewest)
+    count = candidate_count(required=demand.size, rate_per_replica=each.size, min_replicas=fewest.size)
+    demand, each, fewest = spread(demand, count), spread(each, count), spread(fewest, count)
     impossible = (each == 0) & (demand > 0)
     if impossible.any():
         where = int(np.argmax(impossible))

@@ -132,7 +132,7 @@ def candidates(problem: Problem) -> Candidates:
         profiles=profile,
         max_batch=runs.deployed,
         replicas=replicas,
-        wanted=_wanted(runs, sized, replicas),
+        wanted=_wanted(runs, sized),
         units_per_replica=np.array(units, dtype=np.int64),
         cost=cost,
         value=value,
@@ -210,14 +210,10 @@ def _acceptable(runs: Runs, replicas: Ints) -> NDArray[np.bool_]:
     return (replicas > 0) & (replicas <= runs.most)
 
 
-def _wanted(runs: Runs, sized: Rates, replicas: Ints) -> Ints:
+def _wanted(runs: Runs, sized: Rates) -> Ints:
     """Replicas for the rate within the objectives, or for a merely stable one where there is none."""
-    hopeless = np.flatnonzero(sized.rate == 0)
-    wanted = replicas
-    if hopeless.size:
-        wanted = replicas.copy()
-        wanted[hopeless] = needed_replicas(runs.take(hopeless), _STABLE_SHARE * sized.max_rate[hopeless])
-    return np.minimum(wanted, runs.most).astype(np.int64)
+    aim = np.where(sized.rate > 0, sized.rate, _STABLE_SHARE * sized.max_rate)
+    return np.minimum(needed_replicas(runs, aim), runs.most).astype(np.int64)
 
 
 def _ruled_out(

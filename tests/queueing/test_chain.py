@@ -36,6 +36,14 @@ def test_an_unbounded_tail_is_the_limit_of_a_long_one(ratio: float) -> None:
     assert tail.last[0] == 0
 
 
+def test_an_unbounded_tail_is_the_same_alone_and_beside_a_bounded_one() -> None:
+    ratios = np.array([1e-300, 1e-12, 0.3, 0.5, 0.97, 1 - 1e-9, 1 - 2**-53])
+    alone = geometric_tail(ratios, np.full(ratios.size, np.inf))
+    beside = geometric_tail(np.append(ratios, 2.0), np.append(np.full(ratios.size, np.inf), 6.0))
+    for name in alone._fields:
+        assert getattr(alone, name).tolist() == getattr(beside, name)[:-1].tolist()
+
+
 def test_a_very_long_queue_in_overload_does_not_overflow() -> None:
     tail = geometric_tail(np.array([2.0]), np.array([1e6]))
     assert tail.total[0] == pytest.approx(2)

@@ -38,6 +38,9 @@ def test_candidates_can_be_taken_in_any_order_and_more_than_once() -> None:
     model = PrefillDecode([1, 2, 3], 1, 2, 3, [4, 5, 6], 7).take(np.array([2, 0, 0]))
     assert model.alpha == pytest.approx([3, 1, 1])
     assert model.input_tokens == pytest.approx([6, 4, 4])
+    assert model.service_time(2) == pytest.approx(
+        PrefillDecode([3, 1, 1], 1, 2, 3, [6, 4, 4], 7).service_time(2)
+    )
 
 
 @settings(deadline=None)

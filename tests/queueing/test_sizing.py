@@ -222,6 +222,11 @@ def test_no_number_of_replicas_takes_a_load_that_is_unattainable() -> None:
         replicas([0.0, 0.1], [0.0, 0.0])
 
 
+def test_replicas_of_different_numbers_of_candidates_are_refused() -> None:
+    with pytest.raises(ValueError, match="required 2, rate_per_replica 3"):
+        replicas([0.1, 0.2], [0.1, 0.2, 0.3])
+
+
 @settings(deadline=None)
 @given(required=st.floats(1e-9, 100), rate=st.floats(1e-6, 1), fewest=st.integers(0, 10))
 def test_replicas_are_enough_and_not_one_too_many(required: float, rate: float, fewest: int) -> None:
