@@ -22,8 +22,8 @@ def runs(*services: Service) -> Runs:
     return describe(services, [i for i, _ in pairs], [each for _, each in pairs])
 
 
-def sized(given: Service, rule: TailRule = TailRule.EXACT) -> Rates:
-    return rates(runs(given), rule)
+def sized(given: Service) -> Rates:
+    return rates(runs(given), TailRule.EXACT)
 
 
 def test_rates_are_those_of_the_queueing_model() -> None:
