@@ -9,7 +9,7 @@ from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics.presets import presets
 from inferscale_operator.metrics.queries import queries
 from inferscale_operator.twin.promql import PromQLError, compile_query
-from inferscale_operator.twin.samples import Samples
+from inferscale_operator.twin.samples import GROWTH, Samples
 
 COUNTER, GAUGE = "vllm:request_success_total", "vllm:num_requests_running"
 
@@ -39,6 +39,36 @@ def test_a_rate_is_extrapolated_to_the_ends_but_not_below_zero() -> None:
     assert ask(samples, f"rate({COUNTER}[60s])", 60) == pytest.approx(60 / 60)
     # A gauge is extrapolated by half a gap on the side where it begins.
     assert ask(samples, f"delta({GAUGE}[60s])", 60) == pytest.approx(60 * (30 + 7.5) / 30)
+
+
+def test_a_counter_that_starts_anew_has_not_gone_back() -> None:
+    # 20 before it starts anew and 10 after it, in 45 s.
+    samples = scraped([15, 30, 45, 60], [100, 120, 5, 10])
+    assert ask(samples, f"rate({COUNTER}[60s])", 60) == pytest.approx((20 + 10) / 45)
+
+
+def test_a_counter_that_starts_anew_while_it_is_not_scraped_has_not_gone_back_either() -> None:
+    samples = Samples([COUNTER, GAUGE], 1000.0)
+    slot = samples.add(("n", "p"))
+    for at, count in ((0, 100.0), (15, 120.0), (30, math.nan), (45, 5.0), (60, 10.0)):
+        samples.record(at, [slot], [[count, 1.0]])
+    assert ask(samples, f"rate({COUNTER}[61s])", 60) == pytest.approx((20 + 10) / 60)
+
+
+def test_what_was_asked_before_a_scrape_is_not_answered_after_it() -> None:
+    samples = scraped([0, 15, 30], [100, 130, 160])
+    rate = f"rate({COUNTER}[45s])"
+    assert ask(samples, rate, 45) == pytest.approx(30 / 15)
+    samples.record(45, [0], [[250, 0]])
+    assert ask(samples, rate, 45) == pytest.approx((30 + 90) / 30)
+
+
+def test_as_many_pods_come_as_will() -> None:
+    samples = scraped([0, 15], [0, 30])
+    for number in range(2 * GROWTH):
+        samples.add(("n", f"p{number}"))
+    assert samples.size > GROWTH
+    assert ask(samples, f"rate({COUNTER}[30s])", 15) == pytest.approx(30 / 30)
 
 
 def test_a_pod_that_is_gone_has_no_value_and_still_a_rate() -> None:

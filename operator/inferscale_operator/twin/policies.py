@@ -109,7 +109,7 @@ class Hpa:
         found = {
             key: float(value)
             for key, value in zip(self.samples.keys, values, strict=True)
-            if key is not None and not math.isnan(value)
+            if not math.isnan(value)
         }
         for service in self.setting.services:
             self._scale(service, found, now_s)

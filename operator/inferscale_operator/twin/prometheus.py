@@ -59,8 +59,8 @@ def answers(
     result = {}
     for query, question in queries(preset, settings).items():
         samples = gateway if query in GATEWAY_QUERIES else pods
-        value = np.broadcast_to(compile_query(question.expression)(samples, time), samples.size)
-        found, keys = np.flatnonzero(np.isfinite(value)), samples.keys
-        known = zip(found.tolist(), value[found].tolist(), strict=True)
-        result[query] = Answer({key: figure for slot, figure in known if (key := keys[slot]) is not None})
+        value = np.asarray(compile_query(question.expression)(samples, time))
+        found = np.flatnonzero(np.isfinite(value))
+        keys = map(samples.keys.__getitem__, found.tolist())
+        result[query] = Answer(dict(zip(keys, value[found].tolist(), strict=True)))
     return result

@@ -8,6 +8,7 @@ minutes more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 SampleKey = tuple[str, str]
 
+FREE = "", ""
 LOOKBACK_S = 300.0
 GROWTH = 64
 
@@ -32,22 +34,25 @@ class Samples:
     def __init__(self, columns: Sequence[str], retention_s: float, epoch_s: float = 0.0) -> None:
         self._epoch_s = epoch_s
         self.columns = {name: number for number, name in enumerate(columns)}
-        self.keys: list[SampleKey | None] = []
-        """Namespace and name of the pod of each slot; None: the slot is free."""
+        self.keys: list[SampleKey] = []
+        """Namespace and name of the pod of each slot; `FREE`: of none, and it has no sample."""
         self._retention_s = retention_s
         self._gone_s = np.empty(0)
         self._times: list[float] = []
         self._rows: list[Floats] = []
         self._free: list[int] = []
         self._slots: dict[SampleKey, int] = {}
-        self._block: tuple[Floats, Floats] | None = None
+        self._block: _Block | None = None
 
     def add(self, key: SampleKey) -> int:
         """Take in a pod; its slot."""
         if not self._free:
             first = len(self.keys)
-            self.keys += [None] * GROWTH
+            self.keys += [FREE] * GROWTH
             self._gone_s = np.concatenate([self._gone_s, np.full(GROWTH, np.inf)])
+            more = np.full((GROWTH, len(self.columns)), np.nan)
+            self._rows = [np.vstack([row, more]) for row in self._rows]
+            self._block = None
             self._free = list(range(first + GROWTH - 1, first - 1, -1))
         slot = self._free.pop()
         self.keys[slot] = key
@@ -79,12 +84,11 @@ class Samples:
         while self._times[0] < oldest:
             del self._times[0], self._rows[0]
         for slot in np.flatnonzero(self._gone_s < oldest):
-            if self.keys[slot] is not None:
-                self.keys[slot] = None
+            if self.keys[slot] != FREE:
+                self.keys[slot] = FREE
                 self._free.append(int(slot))
                 for each in self._rows:
-                    if slot < len(each):
-                        each[slot] = np.nan
+                    each[slot] = np.nan
 
     @property
     def size(self) -> int:
@@ -104,86 +108,121 @@ class Samples:
         return self._last(column, at_s)[0]
 
     def _last(self, column: str, at_s: float) -> tuple[Floats, Floats]:
-        number = self.columns.get(column)
-        times, values = self._all()
-        rows = np.flatnonzero((times <= at_s) & (times > at_s - LOOKBACK_S))
-        if number is None or not rows.size:
+        number, block = self.columns.get(column), self._all()
+        rows = block.rows(at_s, LOOKBACK_S)
+        times = block.times[rows]
+        if number is None or not times.size:
             return self.nothing(), self.nothing()
-        part = values[rows, :, number]
-        seen = ~np.isnan(part)
-        newest = rows.size - 1 - np.argmax(seen[::-1], axis=0)
-        there = seen.any(axis=0) & (self._gone_s > at_s)
-        slots = np.arange(self.size)
-        return (
-            np.where(there, times[rows][newest], np.nan),
-            np.where(there, part[newest, slots], np.nan),
-        )
+        part = block.values[rows, :, number]
+        newest = len(times) - 1 - np.argmax(~np.isnan(part[::-1]), axis=0)
+        value = part[newest, np.arange(self.size)]
+        there = ~np.isnan(value) & (self._gone_s > at_s)
+        return np.where(there, times[newest], np.nan), np.where(there, value, np.nan)
 
     def greatest(self, column: str, at_s: float, window_s: float) -> Floats:
         """`max_over_time`."""
-        _, part = self._range(column, at_s, window_s)
-        if not part.size:
+        number, block = self.columns.get(column), self._all()
+        if number is None:
             return self.nothing()
-        filled = np.where(np.isnan(part), -np.inf, part).max(axis=0)
-        return np.where(np.isfinite(filled), filled, np.nan)
+        part = block.values[block.rows(at_s, window_s), :, number]
+        highest: Floats = np.fmax.reduce(part, axis=0, initial=np.nan)
+        return highest
 
     def rate(self, column: str, at_s: float, window_s: float) -> Floats:
         """`rate` of counters, extrapolated to the ends of the window as Prometheus does."""
-        return self._extrapolated(column, at_s, window_s, counter=True) / window_s
+        number = self.columns.get(column)
+        if number is None:
+            return self.nothing()
+        return self._all().growth(at_s, window_s).counters[:, number] / window_s
 
     def delta(self, column: str, at_s: float, window_s: float) -> Floats:
         """`delta` of gauges."""
-        return self._extrapolated(column, at_s, window_s, counter=False)
-
-    def _extrapolated(self, column: str, at_s: float, window_s: float, *, counter: bool) -> Floats:
-        times, part = self._range(column, at_s, window_s)
-        if not part.size:
-            return self.nothing()
-        seen = ~np.isnan(part)
-        count = seen.sum(axis=0)
-        first, last = np.argmax(seen, axis=0), len(times) - 1 - np.argmax(seen[::-1], axis=0)
-        slots = np.arange(self.size)
-        start, end = part[first, slots], part[last, slots]
-        growth = end - start
-        if counter:
-            growth += _lost_at_resets(part)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            sampled = times[last] - times[first]
-            between = sampled / (count - 1)
-            before, after = times[first] - (at_s - window_s), at_s - times[last]
-            # An end that is farther than a gap of samples is where the series begins or ends.
-            before = np.where(before >= 1.1 * between, between / 2, before)
-            after = np.where(after >= 1.1 * between, between / 2, after)
-            if counter:
-                to_zero = sampled * start / growth
-                before = np.where((growth > 0) & (start >= 0) & (to_zero < before), to_zero, before)
-            result = growth * (sampled + before + after) / sampled
-        return np.where(count >= 2, result, np.nan)
-
-    def _range(self, column: str, at_s: float, window_s: float) -> tuple[Floats, Floats]:
-        """Times (rows,) and values (rows, slots) of a window, open on the left."""
         number = self.columns.get(column)
-        times, values = self._all()
-        rows = np.flatnonzero((times > at_s - window_s) & (times <= at_s))
-        if number is None or not rows.size:
-            return np.empty(0), np.empty((0, 0))
-        return times[rows], values[rows, :, number]
+        if number is None:
+            return self.nothing()
+        return self._all().growth(at_s, window_s).gauges[:, number]
 
-    def _all(self) -> tuple[Floats, Floats]:
-        if self._block is None or self._block[1].shape[1] != self.size:
-            values = np.full((len(self._rows), self.size, len(self.columns)), np.nan)
-            for number, row in enumerate(self._rows):
-                values[number, : len(row)] = row
-            self._block = np.array(self._times), values
+    def _all(self) -> _Block:
+        if self._block is None:
+            values = np.array(self._rows).reshape(len(self._rows), self.size, len(self.columns))
+            self._block = _Block(np.array(self._times), values)
         return self._block
 
 
-def _lost_at_resets(part: Floats) -> Floats:
-    """What counters had when they started anew, in all, by slot; `part` of shape (rows, slots)."""
+@dataclass(frozen=True, eq=False)
+class _Growth:
+    """What series grew by in a window, extrapolated to its ends; NaN: not known. Shape (slots, columns)."""
+
+    gauges: Floats
+    counters: Floats
+    """The same, were all of them counters."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """All samples that are kept."""
+
+    times: Floats
+    """Shape (rows,)."""
+    values: Floats
+    """Shape (rows, slots, columns)."""
+    _growths: dict[tuple[float, float], _Growth] = field(default_factory=dict)
+    """By time and window: the queries of a tick ask for many columns of one."""
+
+    def rows(self, at_s: float, window_s: float) -> slice:
+        """Those of a window, open on the left."""
+        return slice(*np.searchsorted(self.times, (at_s - window_s, at_s), side="right"))
+
+    def growth(self, at_s: float, window_s: float) -> _Growth:
+        """Of all series."""
+        if (at_s, window_s) not in self._growths:
+            rows = self.rows(at_s, window_s)
+            found = _extrapolated(self.times[rows], self.values[rows], at_s, window_s)
+            self._growths[at_s, window_s] = found
+        return self._growths[at_s, window_s]
+
+
+def _extrapolated(times: Floats, values: Floats, at_s: float, window_s: float) -> _Growth:
+    """What series grew by.
+
+    Args:
+        times: Of the samples in the window, shape (rows,).
+        values: NaN: no sample. Shape (rows, slots, columns).
+        at_s: Where the window ends.
+        window_s: Its length.
+    """
+    seen = ~np.isnan(values)
+    count = seen.sum(axis=0)
+    known = count >= 2
+    if not known.any():
+        nothing = np.full(known.shape, np.nan)
+        return _Growth(nothing, nothing)
+    first, last = np.argmax(seen, axis=0), len(times) - 1 - np.argmax(seen[::-1], axis=0)
+    start, end = (np.take_along_axis(values, row[None], axis=0)[0] for row in (first, last))
+    begin, finish = times[first], times[last]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sampled = finish - begin
+        between = sampled / (count - 1)
+        before, after = begin - (at_s - window_s), at_s - finish
+        # An end that is farther than a gap of samples is where the series begins or ends.
+        before = np.where(before >= 1.1 * between, between / 2, before)
+        after = np.where(after >= 1.1 * between, between / 2, after)
+        gauges = (end - start) * (sampled + before + after) / sampled
+        growth = end - start + _lost_at_resets(values, seen)
+        to_zero = sampled * start / growth
+        before = np.where((growth > 0) & (start >= 0) & (to_zero < before), to_zero, before)
+        counters = growth * (sampled + before + after) / sampled
+    return _Growth(np.where(known, gauges, np.nan), np.where(known, counters, np.nan))
+
+
+def _lost_at_resets(values: Floats, seen: NDArray[np.bool_]) -> Floats:
+    """What counters had when they started anew, in all, shape (slots, columns)."""
+    lost = np.zeros(values.shape[1:])
+    # Few do, and between the samples of a gap at most.
+    fell = (values[1:] < values[:-1]).any(axis=0) | (seen.any(axis=0) & ~seen.all(axis=0))
+    part = values[:, fell]
     rows = np.arange(len(part))[:, None]
     newest = np.maximum.accumulate(np.where(np.isnan(part), 0, rows), axis=0)
     filled = np.take_along_axis(part, newest, axis=0)
-    before = filled[:-1]
-    with np.errstate(invalid="ignore"):
-        lost: Floats = np.where(filled[1:] < before, before, 0.0).sum(axis=0)
+    lost[fell] = np.where(filled[1:] < filled[:-1], filled[:-1], 0.0).sum(axis=0)
     return lost
