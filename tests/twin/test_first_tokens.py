@@ -44,8 +44,8 @@ def test_those_of_a_backlog_that_is_worked_off_have_waited_and_the_others_have_n
 
 def test_the_times_that_stand_for_all_have_the_tail_of_all() -> None:
     told = [firsts(0.0).points(turn) for turn in range(20)]
-    times = np.concatenate([times[0] for times, _ in told])
-    weights = np.concatenate([weights[0] for _, weights in told])
+    times = np.concatenate([times.ravel() for _, times, _ in told])
+    weights = np.concatenate([np.repeat(weights, POINTS) for _, _, weights in told])
     assert weights.sum() == pytest.approx(20)
     for share in (0.5, 0.9, 0.95, 0.99):
         limit = 20 + max(np.log(0.5 / (1 - share)) / 0.01, 0)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from inferscale_operator.twin.scenario import TokenSpec
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 POINTS = 32
 _MIDDLES = (np.arange(POINTS) + 0.5) / POINTS
@@ -59,20 +60,28 @@ class FirstTokens:
         """Share of the requests whose wait alone exceeds a limit, shape (S,)."""
         return self._beyond(limit, self.left)
 
-    def points(self, turn: int) -> tuple[Floats, Floats]:
-        """Times that stand for all, with their weights (1 in all), each of shape (S, 3K).
+    def points(self, turn: int) -> tuple[Ints, Floats, Floats]:
+        """Times that stand for all, in rows of which a service has up to three.
 
         Args:
             turn: Number of the interval; those of different intervals lie between each other.
+
+        Returns:
+            Of each row the number of the service, shape (rows,), the times, shape (rows, K), and the weight
+            of each of them (1 in all for a service), shape (rows,).
         """
         even = (turn * POINTS + np.arange(POINTS)) * _GOLDEN % 1
-        waits = np.outer(1 / self.rate, -np.log1p(-even))
-        in_line = self.least[:, None] + np.outer(self.most - self.least, even)
         at_once = self.left + self.prefill
         others = (1 - self.queued) / POINTS
-        shares = np.array([others * (1 - self.p_wait), others * self.p_wait, self.queued / POINTS])
-        times = np.hstack([at_once, at_once + waits, at_once + in_line])
-        return times, np.repeat(shares.T, POINTS, axis=1)
+        shares = others * (1 - self.p_wait), others * self.p_wait, self.queued / POINTS
+        alone, wait, line = (np.flatnonzero(share) for share in shares)
+        waits = 1 / self.rate[wait, None] * -np.log1p(-even)
+        in_line = self.least[line, None] + (self.most - self.least)[line, None] * even
+        return (
+            np.concatenate([alone, wait, line]),
+            np.concatenate([at_once[alone], at_once[wait] + waits, at_once[line] + in_line]),
+            np.concatenate([share[rows] for share, rows in zip(shares, (alone, wait, line), strict=True)]),
+        )
 
     def _beyond(self, limit: Floats, besides: Floats) -> Floats:
         """Share of the requests whose wait exceeds a limit less what it takes besides, shape (S,)."""
@@ -82,7 +91,7 @@ class FirstTokens:
         bounded = np.maximum(left, 0.0)
         exponential = self.p_wait[rows, None] * np.exp(-bounded * self.rate[rows, None])
         span = np.maximum(self.most - self.least, 1e-9)[rows, None]
-        even = np.clip((self.most[rows, None] - bounded) / span, 0.0, 1.0)
+        even = np.minimum(np.maximum((self.most[rows, None] - bounded) / span, 0.0), 1.0)
         queued = self.queued[rows, None]
         shares = (1 - queued) * exponential + queued * even
         result[rows] = np.where(left < 0, 1.0, shares).mean(axis=1)
@@ -98,7 +107,7 @@ def iteration_left(iteration: Floats, running: Floats, p_wait: Floats) -> Floats
         p_wait: Share of requests that wait for a place, which becomes free at the end of one, shape (S,).
     """
     left = iteration * -np.expm1(-running) * (1 - p_wait)
-    return np.outer(left, _MOMENTS)
+    return left[:, None] * _MOMENTS
 
 
 def prefills(mean: Floats, fixed: Floats, lengths: Floats, running: Floats, p_wait: Floats) -> Floats:
@@ -111,7 +120,7 @@ def prefills(mean: Floats, fixed: Floats, lengths: Floats, running: Floats, p_wa
         running: Mean number of requests in a replica's batch, shape (S,); it has that variance too.
         p_wait: Share of requests that find the batch full, shape (S,): of those the batch does not vary.
     """
-    spread = np.outer((1 - p_wait) / np.sqrt(np.maximum(running, 1.0)), _BATCHES)
+    spread = ((1 - p_wait) / np.sqrt(np.maximum(running, 1.0)))[:, None] * _BATCHES
     return fixed[:, None] + (mean - fixed)[:, None] * lengths * np.maximum(1 + spread, 0.0)
 
 

@@ -104,7 +104,7 @@ def interpolated(curves: Floats, load: Floats, noise: Floats) -> Floats:
     What the batch holds follows the noise in a straight line, as far down as up, so that its mean is that of
     the load.
     """
-    right = np.clip(np.searchsorted(GRID, load, side="right"), 1, len(GRID) - 1)
+    right = np.minimum(np.maximum(np.searchsorted(GRID, load, side="right"), 1), len(GRID) - 1)
     low, high = GRID[right - 1], GRID[right]
     share = (load - low) / (high - low)
     rows = np.arange(len(load))
@@ -114,5 +114,5 @@ def interpolated(curves: Floats, load: Floats, noise: Floats) -> Floats:
     # Arrivals see the mean (they know nothing of each other): prefill and wait are its own.
     for name in (IN_SERVICE, ITL):
         room = np.minimum(result[name] - curves[rows, name, 0], curves[rows, name, -1] - result[name])
-        result[name] += np.clip(slope[name] * noise, -room, room)
+        result[name] += np.minimum(np.maximum(slope[name] * noise, -room), room)
     return result

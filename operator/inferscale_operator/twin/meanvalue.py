@@ -100,17 +100,19 @@ class MeanValueServers:
         """Services whose table is to be looked up."""
         self._spread: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
         """Slots of all ready pods and their services."""
+        self._replicas = np.zeros(count)
+        """Ready pods."""
         self._backlog = np.zeros(count)
         self._passed, self._held = np.zeros(count), np.zeros(count)
         self._in_service = np.zeros(count)
         self._in_queue = np.zeros(count)
         self._late = np.zeros(count)
         """Of those in service, how many were late to start."""
-        self._keys = np.full((2, count), np.nan)
+        self._steps = np.full((2, count), np.nan)
         """Lengths of the tables, in steps."""
         self._now_s = 0.0
         self._stream = np.random.default_rng([seed, 7])
-        self._horizon: tuple[float, Floats, Floats, Floats] | None = None
+        self._horizon: tuple[float, Floats] | None = None
         targets = [service.targets for service in setting.services]
         self._ttft = np.array([t.ttft or np.inf for t in targets])
         self._ttw = np.array([t.ttw or np.inf for t in targets])
@@ -160,6 +162,7 @@ class MeanValueServers:
         """Take the profile that most of the ready pods have: during a move they are of two."""
         found = list(self._groups[number].ready.values())
         self._groups[number].engine = max(found, key=lambda e: (found.count(e), e.accelerator), default=None)
+        self._replicas[number] = len(found)
         self._unknown.add(number)
         self._spread = None
 
@@ -170,10 +173,9 @@ class MeanValueServers:
             return
         middle = self._now_s + seconds / 2
         self._now_s = now_s
-        rates, inputs, outputs = self._means(middle)
-        self._look_up(inputs, outputs)
-        full, curves = self._full, self._curves
-        replicas = np.array([len(group.ready) for group in self._groups], dtype=np.float64)
+        rates, inputs, outputs, steps = self._means(middle)
+        self._look_up(inputs, outputs, steps)
+        full, curves, replicas = self._full, self._curves, self._replicas
         arrived = self._drawn(rates * seconds)
         able = replicas * full[:, MAX_RATE] * seconds * 1000
         served = self._in_service
@@ -259,8 +261,8 @@ class MeanValueServers:
         ):
             self._ledger.windows[name][:, window] += values
         self._turn += 1
-        times, weights = firsts.points(self._turn)
-        self._ledger.first_tokens(times, started[:, None] * weights, window)
+        services, times, weights = firsts.points(self._turn)
+        self._ledger.first_tokens(services, times, started[services] * weights, window)
 
     def _export(
         self,
@@ -338,25 +340,24 @@ class MeanValueServers:
         normal = self._stream.standard_normal(len(means))
         return np.maximum(means + self._cov * np.sqrt(means) * normal, 0.0)
 
-    def _means(self, at_s: float) -> tuple[Floats, Floats, Floats]:
-        """Rates (1/s) and lengths of all services at a time, evaluated an hour at once."""
+    def _means(self, at_s: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """Rates (1/s), lengths, and those in steps, of all services at a time; evaluated an hour at once."""
         step = self._setting.scenario.scrape_interval / 3
         if self._horizon is None or not self._horizon[0] <= at_s < self._horizon[0] + HORIZON_S:
             start = math.floor(at_s / HORIZON_S) * HORIZON_S
             times: Floats = start + step * (np.arange(math.ceil(HORIZON_S / step), dtype=np.float64) + 0.5)
-            rates = np.array([traffic.rate(times) for traffic in self._traffics])
-            lengths = [traffic.lengths(times) for traffic in self._traffics]
-            inputs, outputs = (np.array([pair[i] for pair in lengths]) for i in (0, 1))
-            self._horizon = (start, rates, inputs, outputs)
-        start, rates, inputs, outputs = self._horizon
-        column = min(int((at_s - start) / step), rates.shape[1] - 1)
-        return rates[:, column], inputs[:, column], outputs[:, column]
+            known = np.array([(traffic.rate(times), *traffic.lengths(times)) for traffic in self._traffics])
+            steps = step_numbers(np.maximum(known[:, 1:], 1.0))
+            means = np.hstack([known, steps]).transpose(2, 1, 0).copy()
+            self._horizon = start, means
+        start, means = self._horizon
+        now = means[min(int((at_s - start) / step), len(means) - 1)]
+        return now[0], now[1], now[2], now[3:]
 
-    def _look_up(self, inputs: Floats, outputs: Floats) -> None:
+    def _look_up(self, inputs: Floats, outputs: Floats, steps: Floats) -> None:
         """Take the tables of the present profiles and lengths."""
-        keys = step_numbers(np.maximum([inputs, outputs], 1.0))
-        self._unknown |= set(np.flatnonzero((keys != self._keys).any(axis=0)).tolist())
-        self._keys = keys
+        self._unknown |= set(np.flatnonzero((steps != self._steps).any(axis=0)).tolist())
+        self._steps = steps
         for number in sorted(self._unknown):
             table = self._tables.table(
                 self._setting.services[number],

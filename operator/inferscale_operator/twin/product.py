@@ -41,6 +41,8 @@ class Product:
     _tick_s: float = 0.0
     _seen: int = -1
     _allocations: dict[str, InferenceAllocationStatus] = field(default_factory=dict)
+    _moving: set[str] = field(default_factory=set)
+    """Services in a move."""
     _statuses: dict[tuple[str, Key], Sequence[Condition]] = field(default_factory=dict)
     _originals: dict[tuple[str, Key], Resource[Any]] = field(default_factory=dict)
     _customs: dict[str, dict[Key, CustomRecord[Any]]] = field(default_factory=dict)
@@ -84,10 +86,6 @@ class Product:
         if self._moving and self.cluster.version != self._seen:
             self.next_s = min(self.next_s, now_s + BETWEEN_STEPS_S)
 
-    @property
-    def _moving(self) -> bool:
-        return any(status.move is not None for status in self._allocations.values())
-
     def _world(self) -> World:
         cluster = self.cluster
         policy = Resource(POLICY_NAME, "uid-policy", 1, self.policy)
@@ -124,6 +122,10 @@ class Product:
             key = service.key
             before = self._allocations.get(key)
             self._allocations[key] = service.allocation
+            if service.allocation.move is not None:
+                self._moving.add(key)
+            else:
+                self._moving.discard(key)
             self._records[_key(key)] = _record(key, service.allocation, self.cluster)
             self._keep(service.status)
             if service.patch is not None:
