@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import fsum
+from math import fsum, inf
 
 from inferscale_operator.api.metric_preset import MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
@@ -149,8 +149,7 @@ def _load(report: _Report) -> ObservedLoad:
     workload, values = report.workload, report.values
     if not workload.ready:
         return ObservedLoad(LoadState.UNKNOWN, "no pod is ready", cause=UnknownCause.NO_READY_PODS)
-    reporting = [pod for pod in workload.ready if _reports(pod, report)]
-    silent = [pod for pod in workload.ready if pod not in reporting]
+    reporting, silent = _parted(report)
     if not reporting:
         new = all(_ready_seconds(pod, report) < report.settings.window_seconds / 2 for pod in workload.ready)
         cause, message = _silence(report)
@@ -213,14 +212,23 @@ def _state(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -
     return LoadState.OBSERVED, ""
 
 
-def _reports(pod: ReadyPod, report: _Report) -> bool:
-    """Whether its gauges are fresh, and its counters there once they had the time for a rate."""
-    values, settings = report.values, report.settings
-    sampled = values[Query.SAMPLED].get(pod.name)
-    if sampled is None or report.now - sampled > settings.max_age_seconds:
-        return False
-    counted = pod.name in values[Query.ARRIVALS] or _ready_seconds(pod, report) < settings.window_seconds
-    return counted and pod.name in values[Query.IN_FLIGHT]
+def _parted(report: _Report) -> tuple[list[ReadyPod], list[ReadyPod]]:
+    """The ready pods that report and the others.
+
+    One reports whose gauges are fresh, and whose counters are there once they had the time for a rate.
+    """
+    sampled, arrivals = report.values[Query.SAMPLED], report.values[Query.ARRIVALS]
+    in_flight, window = report.values[Query.IN_FLIGHT], report.settings.window_seconds
+    max_age = report.settings.max_age_seconds
+    reporting, silent = [], []
+    for pod in report.workload.ready:
+        name = pod.name
+        fresh = name in in_flight and report.now - sampled.get(name, -inf) <= max_age
+        if fresh and (name in arrivals or _ready_seconds(pod, report) < window):
+            reporting.append(pod)
+        else:
+            silent.append(pod)
+    return reporting, silent
 
 
 def _ready_seconds(pod: ReadyPod, report: _Report) -> float:
@@ -253,13 +261,15 @@ def _input_tokens(report: _Report) -> float | None:
 
     At least one of a prompt is always computed.
     """
-    totals, counts = report.values[Query.INPUT_TOKENS_SUM], report.values[Query.INPUT_TOKENS_COUNT]
     mean = _mean(report, Query.INPUT_TOKENS_SUM, Query.INPUT_TOKENS_COUNT)
     shares = report.values[Query.CACHED_SHARE]
+    if mean is None or not shares:
+        return mean
+    totals, counts = report.values[Query.INPUT_TOKENS_SUM], report.values[Query.INPUT_TOKENS_COUNT]
     cached = fsum(
         totals[pod] * share for pod, share in shares.items() if pod in totals and pod in counts and share <= 1
     )
-    if mean is None or not cached > 0:
+    if not cached > 0:
         return mean
     observations = fsum(counts[pod] for pod in totals.keys() & counts.keys())
     return max(mean - cached / observations, min(mean, 1.0))

@@ -61,7 +61,7 @@ class FirstTokens:
         return self._beyond(limit, self.left)
 
     def points(self, turn: int) -> tuple[Ints, Floats, Floats]:
-        """Times that stand for all, in rows of which a service has up to three.
+        """Times that stand for all, in rows of which a service has two, and one more with a backlog.
 
         Args:
             turn: Number of the interval; those of different intervals lie between each other.
@@ -72,21 +72,22 @@ class FirstTokens:
         """
         even = (turn * POINTS + np.arange(POINTS)) * _GOLDEN % 1
         at_once = self.left + self.prefill
-        others = (1 - self.queued) / POINTS
-        shares = others * (1 - self.p_wait), others * self.p_wait, self.queued / POINTS
-        alone, wait, line = (np.flatnonzero(share) for share in shares)
-        waits = 1 / self.rate[wait, None] * -np.log1p(-even)
+        every, line = np.arange(len(at_once)), np.flatnonzero(self.queued)
+        waits = 1 / self.rate[:, None] * -np.log1p(-even)
         in_line = self.least[line, None] + (self.most - self.least)[line, None] * even
+        others = (1 - self.queued) / POINTS
         return (
-            np.concatenate([alone, wait, line]),
-            np.concatenate([at_once[alone], at_once[wait] + waits, at_once[line] + in_line]),
-            np.concatenate([share[rows] for share, rows in zip(shares, (alone, wait, line), strict=True)]),
+            np.concatenate([every, every, line]),
+            np.concatenate([at_once, at_once + waits, at_once[line] + in_line]),
+            np.concatenate([others * (1 - self.p_wait), others * self.p_wait, self.queued[line] / POINTS]),
         )
 
     def _beyond(self, limit: Floats, besides: Floats) -> Floats:
         """Share of the requests whose wait exceeds a limit less what it takes besides, shape (S,)."""
         result = np.zeros(len(limit))
         rows = np.flatnonzero(np.isfinite(limit))
+        if not rows.size:
+            return result
         left = limit[rows, None] - besides[rows]
         bounded = np.maximum(left, 0.0)
         exponential = self.p_wait[rows, None] * np.exp(-bounded * self.rate[rows, None])

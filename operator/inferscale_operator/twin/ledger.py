@@ -135,8 +135,6 @@ class Ledger:
             weights: Requests that each time of a row stands for, shape (rows,).
             window: The window they were in.
         """
-        if not services.size:
-            return
         if self.counted is not None:
             weights = weights * self.counted[services, window]
         # The same as a search for each, and many times as fast.
