@@ -69,15 +69,17 @@ def by_workload(
     result: dict[str, dict[Query, dict[str, float]]] = {
         key: {query: {} for query in _QUERIES} for key in workloads
     }
-    # The same pods answer nearly every query.
-    owners: dict[SampleKey, str | None] = {}
+    answering: list[SampleKey] = []
+    parts: list[dict[Query, dict[str, float]] | None] = []
     for query, answer in answers.items():
         if query in GATEWAY_QUERIES:
             continue
-        for pod, value in answer.values.items():
-            if pod not in owners:
-                owners[pod] = pods.get(pod) or stems.get((pod[0], pod[1][:-_SUFFIX_LENGTH]))
-            owner = owners[pod]
-            if owner is not None:
-                result[owner][query][pod[1]] = value
+        # The same pods answer nearly every query.
+        if list(answer.values) != answering:
+            answering = list(answer.values)
+            owners = (pods.get(pod) or stems.get((pod[0], pod[1][:-_SUFFIX_LENGTH])) for pod in answering)
+            parts = [result[owner] if owner is not None else None for owner in owners]
+        for (_, name), part, value in zip(answering, parts, answer.values.values(), strict=True):
+            if part is not None:
+                part[query][name] = value
     return result
