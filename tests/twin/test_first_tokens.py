@@ -52,6 +52,15 @@ def test_the_times_that_stand_for_all_have_the_tail_of_all() -> None:
         assert weights[times > limit].sum() / 20 == pytest.approx(1 - share, rel=0.1)
 
 
+@pytest.mark.parametrize("queued", [0.0, 0.25, 1.0])
+def test_the_weights_of_a_service_are_one_in_all_and_a_row_is_of_its_backlog(queued: float) -> None:
+    services, times, weights = firsts(queued).points(1)
+    assert services.tolist() == [0, 0, 0][: 3 if queued else 2]
+    assert times.shape == (len(services), POINTS)
+    assert weights.sum() * POINTS == pytest.approx(1)
+    assert weights[times.min(axis=1) >= 1020].sum() * POINTS == pytest.approx(queued)
+
+
 def test_lengths_are_relative_to_their_mean_and_vary_as_they_do() -> None:
     given = [
         TokenSpec(input=8, output=8, distribution="deterministic"),
