@@ -44,12 +44,12 @@ ORDER = (
     "failing-start",
 )
 SETTINGS = {
-    "inferscale": ("inferscale", *(f"inferscale:loadHeadroom={room}" for room in (0.25, 0.5, 1.0, 1.5))),
+    "inferscale": ("inferscale", *(f"inferscale:loadHeadroom={room}" for room in (0.1, 0.25, 0.5, 1.0, 1.5))),
     "static": ("static",),
-    "hpa-running": tuple(f"hpa-running:target={target}" for target in (18, 12, 9, 6)),
-    "hpa-queue": tuple(f"hpa-queue:target={target}" for target in (5, 3, 1)),
-    "hpa-kv": tuple(f"hpa-kv:target={target}" for target in (0.6, 0.45, 0.3)),
-    "keda": tuple(f"keda:target={target}" for target in (18, 12, 9, 6)),
+    "hpa-running": tuple(f"hpa-running:target={target}" for target in (18, 15, 12, 9, 6)),
+    "hpa-queue": tuple(f"hpa-queue:target={target}" for target in (5, 3, 2, 1)),
+    "hpa-kv": tuple(f"hpa-kv:target={target}" for target in (0.6, 0.5, 0.45, 0.4, 0.3)),
+    "keda": tuple(f"keda:target={target}" for target in (18, 15, 12, 9, 6)),
     "clairvoyant": ("clairvoyant",),
 }
 """Settings that each policy is tried with on each load, from the one with the least room; a next one only

@@ -58,7 +58,7 @@ def with_records(
 
 def _with(plan: ServicePlan, update: dict[str, Any], news: tuple[EventNote, ...] = ()) -> ServicePlan:
     status = replace(plan.status, events=(*news, *plan.status.events)) if news else plan.status
-    return replace(plan, allocation=plan.allocation.model_copy(update=update), status=status)
+    return ServicePlan(plan.service, plan.allocation.model_copy(update=update), status, plan.patch)
 
 
 def _account(

@@ -23,6 +23,7 @@ from inferscale_operator.snapshot import PolicyState, Resource, Snapshot
 from inferscale_solver import Outcome, Result
 
 _ALARMING = {"Ready": ConditionStatus.FALSE}
+_UNSERVED = (Outcome.BEST_EFFORT, Outcome.UNSERVED)
 _INSTEAD = {
     PolicyState.IN_FORCE: "the defaults hold",
     PolicyState.KEPT: "what it said before stays in force",
@@ -96,7 +97,7 @@ def cluster_statuses(
         if policy.name == POLICY_NAME:
             error = _policy_error(policy, entries, snapshot.policy_state)
             finding = _validity(error, "InForce", "Invalid" if policy.spec is None else "TypeNotFound")
-            quality = _totals(snapshot, services) | _quality(basis.result) | _saved(saved)
+            quality = _totals(snapshot, services, basis.outlooks) | _quality(basis.result) | _saved(saved)
             subjects, outlooks = basis.subjects, basis.outlooks
             limits = {**_shed(subjects, outlooks), "quotas": _quotas(snapshot, subjects, outlooks)}
             plans.append(
@@ -161,14 +162,16 @@ def _policy_error(resource: Resource[OptimizerPolicySpec], entries: Catalog, sta
     return unknown_references(named, "the type of an AcceleratorProfile", known)
 
 
-def _totals(snapshot: Snapshot, services: Sequence[ServicePlan]) -> dict[str, Any]:
+def _totals(
+    snapshot: Snapshot, services: Sequence[ServicePlan], outlooks: Mapping[str, Outlook]
+) -> dict[str, Any]:
     rows = [entry for plan in services for entry in plan.allocation.allocations]
     return {
         "last_tick": snapshot.time.isoformat(timespec="seconds"),
         "total_cost": round(sum(entry.current_cost or 0.0 for entry in rows), 2),
         "target_cost": round(sum(entry.cost or 0.0 for entry in rows), 2),
         "services": len(services),
-        "unserved": sum(_unserved(plan) for plan in services),
+        "unserved": sum(outlook.decision.outcome in _UNSERVED for outlook in outlooks.values()),
     }
 
 
@@ -235,10 +238,3 @@ def _quotas(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
-
-
-def _unserved(plan: ServicePlan) -> bool:
-    return any(
-        condition.type == "Optimized" and condition.reason in (Outcome.BEST_EFFORT, Outcome.UNSERVED)
-        for condition in plan.status.status.conditions
-    )

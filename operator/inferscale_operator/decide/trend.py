@@ -71,7 +71,7 @@ def trend(rate: float, subject: Subject, snapshot: Snapshot) -> Trend | None:
     policy, allocation = snapshot.policy, subject.state.allocation
     if not policy.load_trend or allocation is None or subject.state.load.state not in MEASURED:
         return None
-    if any(sample.rate >= rate for sample in allocation.arrivals if sample.time < snapshot.time):
+    if any(s.rate >= rate and s.time < snapshot.time for s in allocation.arrivals):
         return None
     window = policy.metrics.window_seconds
     ages = [_Point(_age_s(sample, snapshot), sample.rate) for sample in allocation.arrivals]
