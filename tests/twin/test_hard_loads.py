@@ -79,7 +79,7 @@ def test_a_longer_window_is_tried_for_everybody_who_has_one() -> None:
                 names = {"downWindow", "behavior.scaleDown.stabilizationWindowSeconds"} & set(fields)
                 assert [fields[name] for name in names] == ["900"]
     assert settings(0) == SETTINGS
-    longer = Row("spikes", settings(900)["inferscale"][1], 0.95, 0.95, 30.0, 1, 0)
+    longer = Row("spikes", settings(900)["inferscale"][2], 0.95, 0.95, 30.0, 1, 0)
     assert "| spikes | **inferscale loadHeadroom=0.25** | 95.0 % |" in table([longer], ["spikes"], 900)
 
 
