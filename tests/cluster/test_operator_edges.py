@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 import pytest
 
 from inferscale_operator.act import Outcome, act
+from inferscale_operator.api.base import Condition, ConditionStatus
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.application import App, make_app, serve
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.client import ApiError
@@ -185,21 +187,19 @@ def plan_for(
 ) -> Plan:
     resource = world.services[key].resource
     ref = ObjectRef("InferenceService", resource.name, resource.uid, resource.namespace)
-    applied = {
-        "type": "Applied",
-        "status": "True",
-        "reason": "Patched",
-        "message": "",
-        "lastTransitionTime": NOW.isoformat(),
-        "observedGeneration": resource.generation,
-    }
+    applied = Condition(
+        type="Applied",
+        status=ConditionStatus.TRUE,
+        reason="Patched",
+        last_transition_time=NOW,
+        observed_generation=resource.generation,
+    )
+    stated = InferenceServiceStatus(replicas=1, conditions=(applied,))
     patch = None
     if body is not None:
         version = world.deployments[key].resource_version
         patch = DeploymentPatch(*key, version, body, "to be tried")
-    service_plan = ServicePlan(
-        ref, allocation, StatusPlan(ref, {"replicas": 1, "conditions": [applied]}, events), patch
-    )
+    service_plan = ServicePlan(ref, allocation, StatusPlan(ref, stated, events), patch)
     return Plan(NOW, (service_plan,))
 
 
@@ -378,7 +378,9 @@ def test_an_object_of_the_same_name_that_came_later_is_not_written_to(
     plan = plan_for(app.copy_world(), key, status(reason="Later"))
     cluster.kubectl("delete", f"ifs/{chat}", f"-n={namespace}", "--cascade=orphan")
     apply(cluster, namespace, service(chat))
-    service_plan = replace(plan.services[0], status=replace(plan.services[0].status, status={"replicas": 7}))
+    service_plan = replace(
+        plan.services[0], status=replace(plan.services[0].status, status=InferenceServiceStatus(replicas=7))
+    )
     outcome = carry_out(app, replace(plan, services=(service_plan,)))
     # Its allocation has lost its owner, and is another version.
     assert outcome.conflicts == [f"{namespace}/{chat}"]
