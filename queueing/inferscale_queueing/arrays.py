@@ -105,11 +105,11 @@ def taken(described: Described, index: IntArray) -> Described:
     """The candidates of a description at the given positions, in that order; positions may repeat.
 
     Args:
-        described: a dataclass whose arrays have shape (C,). What it checked when it was made stays right for
-            any of its candidates and is not checked again.
+        described: a dataclass whose arrays have C as their last dimension. What it checked when it was made
+            stays right for any of its candidates and is not checked again.
         index: the positions.
     """
     some = object.__new__(type(described))
     for name, value in vars(described).items():
-        vars(some)[name] = value[index] if isinstance(value, np.ndarray) else value
+        vars(some)[name] = value[..., index] if isinstance(value, np.ndarray) else value
     return some

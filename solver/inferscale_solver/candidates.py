@@ -94,7 +94,7 @@ def candidates(problem: Problem) -> Candidates:
     largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
     rejections = tuple(
         _ruled_out(services[owner[i]], held[i], profile[i], units[i], largest, idle=idle)
-        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), queues=queues, idle=idle)
+        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), timeless=not (queues or idle))
         for i, (queues, idle) in enumerate(
             zip(runs.active.tolist(), (runs.demand == 0).tolist(), strict=True)
         )
@@ -203,7 +203,10 @@ def _size(runs: Runs, settings: Settings) -> tuple[Runs, Rates, Ints]:
     sized.rate[rows], sized.max_rate[rows] = again.rate[better], again.max_rate[better]
     for row, position in zip(rows.tolist(), better.tolist(), strict=True):
         binding[row] = again.binding[position]
-    return replace(runs, deployed=deployed), replace(sized, binding=tuple(binding)), replicas
+    mended = set(rows.tolist())
+    shortfalls = {row: message for row, message in sized.shortfalls.items() if row not in mended}
+    sized = replace(sized, binding=tuple(binding), shortfalls=shortfalls)
+    return replace(runs, deployed=deployed), sized, replicas
 
 
 def _acceptable(runs: Runs, replicas: Ints) -> NDArray[np.bool_]:
@@ -240,17 +243,15 @@ def _ruled_out(
 
 
 def _falls_short(
-    service: Service, replicas: int, shortfall: str | None, *, queues: bool, idle: bool
+    service: Service, replicas: int, shortfall: str | None, *, timeless: bool
 ) -> tuple[Rejection, str] | None:
     """Why the profile is no candidate for what the service needs."""
-    if not queues and not idle:
+    if timeless:
         return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
     if service.max_replicas is not None and replicas > service.max_replicas:
         message = f"needs {replicas} replicas, maxReplicas is {service.max_replicas}"
         return Rejection.OVER_MAX_REPLICAS, message
-    if queues and replicas == 0:
-        return Rejection.UNATTAINABLE, shortfall or "objectives unattainable at the lightest load"
-    return None
+    return None if shortfall is None else (Rejection.UNATTAINABLE, shortfall)
 
 
 def _best_effort(

@@ -138,7 +138,7 @@ def _sized(table: bytes, max_batch: bytes, *, prefill: bool, rule: TailRule) -> 
         rate=rate,
         max_rate=max_rate,
         binding=tuple(_OBJECTIVES[queueing.Binding(objective)] for objective in sizing.binding.tolist()),
-        shortfalls=_shortfalls(columns, latency, batch, np.flatnonzero(~sizing.attainable), rule),
+        shortfalls=_shortfalls(columns, latency, batch, np.flatnonzero(rate == 0), rule),
     )
 
 

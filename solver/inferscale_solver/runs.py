@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import inferscale_queueing as queueing
-from inferscale_queueing.arrays import Array, BoolArray, IntArray
+from inferscale_queueing.arrays import Array, BoolArray, IntArray, taken
 from inferscale_solver.problem import Performance, Service
 
 
@@ -68,8 +68,7 @@ class Runs:
 
     def take(self, rows: IntArray) -> Runs:
         """The runs at the given positions."""
-        values = vars(self).items()
-        return Runs(**{name: value.take(rows, axis=-1) for name, value in values})
+        return taken(self, rows)
 
 
 def describe(services: Sequence[Service], owner: Sequence[int], performances: Sequence[Performance]) -> Runs:

@@ -45,16 +45,13 @@ def present_entry(subject: Subject, **figures: Any) -> AllocationEntry:
 def held_entry(subject: Subject) -> AllocationEntry:
     """What it has, with the figures of the last decision where there was one."""
     before = subject.state.allocation
-    if before is None or not before.allocations:
-        return present_entry(subject, cost=subject.cost(subject.accelerator, subject.deployment.replicas))
-    kept = before.allocations[0]
-    names = ["max_batch", "predicted_itl", "predicted_ttft", "predicted_wait", "utilization"]
-    if subject.state.load.state is LoadState.NOT_ASKED:
-        names += ["observed_itl", "observed_ttft"]
-    figures = {name: getattr(kept, name) for name in names}
-    return present_entry(
-        subject, cost=subject.cost(subject.accelerator, subject.deployment.replicas), **figures
-    )
+    figures: dict[str, Any] = {"cost": subject.cost(subject.accelerator, subject.deployment.replicas)}
+    if before is not None and before.allocations:
+        names = ["max_batch", "predicted_itl", "predicted_ttft", "predicted_wait", "utilization"]
+        if subject.state.load.state is LoadState.NOT_ASKED:
+            names += ["observed_itl", "observed_ttft"]
+        figures |= {name: getattr(before.allocations[0], name) for name in names}
+    return present_entry(subject, **figures)
 
 
 def predictions(allocation: Allocation) -> dict[str, float | None]:

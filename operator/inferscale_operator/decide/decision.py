@@ -109,11 +109,9 @@ def _outlooks(
     patchable = frozenset(key for key, refusal in guards.items() if refusal is None)
     target, advice = decide_targets(snapshot, entries, subjects, accelerators, patchable)
     decisions = {**advice.decisions, **target.decisions}
-    rates = {**advice.rates, **target.rates}
     plans = {**advice.planned, **target.planned}
     intents = {
-        key: intended(subjects[key], decision, rates[key], plans[key], snapshot)
-        for key, decision in decisions.items()
+        key: intended(subjects[key], decision, plans[key], snapshot) for key, decision in decisions.items()
     }
     deciding = [intent.intent for key, intent in intents.items() if key in target.decisions]
     intents |= {

@@ -46,11 +46,6 @@ class Decided:
     result: Result | None = None
     """The whole answer; None where there was nothing to decide."""
 
-    @property
-    def rates(self) -> dict[str, float]:
-        """The rates that were decided for, requests/min, by service key."""
-        return {s.name: s.demand for s in self.problem.services} if self.problem is not None else {}
-
 
 def decide_targets(
     snapshot: Snapshot,

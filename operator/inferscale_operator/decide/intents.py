@@ -17,7 +17,7 @@ from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import LoadState, Snapshot
-from inferscale_solver import Allocation, Decision, Rejection
+from inferscale_solver import Allocation, Decision, Rejection, required_rate
 
 SAME_BATCH = 0.25
 """Share by which the best batch may differ from that of a plan that waits for approval."""
@@ -32,19 +32,16 @@ class Remembered:
     """This one included."""
 
 
-def intended(
-    subject: Subject, decision: Decision, rate: float, planned: Planned, snapshot: Snapshot
-) -> Remembered:
+def intended(subject: Subject, decision: Decision, planned: Planned, snapshot: Snapshot) -> Remembered:
     """What is wanted for a service by the optimiser's decision on it.
 
     Args:
         subject: The service.
         decision: What the optimiser says of it.
-        rate: The rate that it was decided for, requests/min.
-        planned: Where that rate comes from.
+        planned: What it was decided for.
         snapshot: The world.
     """
-    target = _target(subject, decision, snapshot)
+    target, rate = _target(subject, decision, snapshot), required_rate(planned.load, subject.targets.tps)
     needed = needed_replicas(decision, subject.accelerator, rate, least_replicas(subject, rate))
     followed = follow(subject, decision, target, rate, needed, snapshot.time, late=overdue(planned, subject))
     allowed = followed.stabilized

@@ -29,6 +29,8 @@ class Planned:
     """What is planned for, and why it is more than what arrives."""
 
     load: Load
+    arrival_rate: float
+    """Requests per minute that arrive."""
     backlog: float
     """Requests in flight beyond those that the ready replicas hold within the objectives; 0: not known."""
     drain_s: float
@@ -59,7 +61,7 @@ def planned(load: Load, subject: Subject, snapshot: Snapshot) -> Planned:
         rising = None
     if extra > 0 or headroom > 0:
         load = replace(load, arrival_rate=rate * (1 + headroom) + extra)
-    return Planned(load, more, drain_s, rising)
+    return Planned(load, rate, more, drain_s, rising)
 
 
 def overdue(planned: Planned, subject: Subject) -> bool:
@@ -69,7 +71,7 @@ def overdue(planned: Planned, subject: Subject) -> bool:
 
 def planned_beyond(planned: Planned, subject: Subject) -> str:
     """What is planned for beyond what arrives, for people; empty: nothing to speak of."""
-    rising, rate = planned.rising, subject.load.arrival_rate if subject.load is not None else 0.0
+    rising, rate = planned.rising, planned.arrival_rate
     if rising is not None:
         return (
             f"; the load rises by {60 * rising.slope:.1f} requests/min each minute: for"

@@ -16,14 +16,14 @@ from inferscale_operator.decide.accelerators import Stock, states_capacity
 from inferscale_operator.decide.catalog import Catalog, Subject, unknown_references
 from inferscale_operator.decide.conditions import Finding, conditions, cut, events, false, true
 from inferscale_operator.decide.findings import Outlook, shed_reason
+from inferscale_operator.decide.formulate import served
 from inferscale_operator.decide.inventory import Toleration, left_out
 from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, Status, StatusPlan
 from inferscale_operator.snapshot import PolicyState, Resource, Snapshot
-from inferscale_solver import Outcome, Result
+from inferscale_solver import Result
 
 _ALARMING = {"Ready": ConditionStatus.FALSE}
-_UNSERVED = (Outcome.BEST_EFFORT, Outcome.UNSERVED)
 _INSTEAD = {
     PolicyState.IN_FORCE: "the defaults hold",
     PolicyState.KEPT: "what it said before stays in force",
@@ -171,7 +171,7 @@ def _totals(
         "total_cost": round(sum(entry.current_cost or 0.0 for entry in rows), 2),
         "target_cost": round(sum(entry.cost or 0.0 for entry in rows), 2),
         "services": len(services),
-        "unserved": sum(outlook.decision.outcome in _UNSERVED for outlook in outlooks.values()),
+        "unserved": sum(not served(outlook.decision) for outlook in outlooks.values()),
     }
 
 

@@ -75,8 +75,9 @@ def by_workload(
         if query in GATEWAY_QUERIES:
             continue
         # The same pods answer nearly every query.
-        if list(answer.values) != answering:
-            answering = list(answer.values)
+        asked = list(answer.values)
+        if asked != answering:
+            answering = asked
             owners = (pods.get(pod) or stems.get((pod[0], pod[1][:-_SUFFIX_LENGTH])) for pod in answering)
             parts = [result[owner] if owner is not None else None for owner in owners]
         for (_, name), part, value in zip(answering, parts, answer.values.values(), strict=True):
