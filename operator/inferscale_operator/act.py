@@ -35,6 +35,7 @@ from inferscale_operator.plan import (
     ServicePlan,
     StatusPlan,
 )
+from inferscale_queueing.frozen import frozen
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ STOPS = frozenset({UNREACHABLE, 429})
 """After these every further request would wait for its time limit, or add to what is too much already."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Failure:
     """A write that did not succeed."""
 

@@ -9,18 +9,18 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.health import Verdict
+from inferscale_queueing.frozen import frozen
 
 REQUEST_LIMIT_S = 10.0
 """For a request to arrive, so that half a request holds no thread for long."""
 TEXT = "text/plain; charset=utf-8"
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What is answered to a GET."""
 

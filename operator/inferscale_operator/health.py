@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from inferscale_queueing.frozen import frozen
+
 LEAST_LIMIT_S = 300.0
 LIMIT_TICKS = 5
 NOT_ASKED = "not asked yet"
@@ -19,7 +21,7 @@ class Role(StrEnum):
     STANDBY = "standby"
 
 
-@dataclass(frozen=True)
+@frozen
 class Verdict:
     """An answer to a probe."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from inferscale_operator.plan import Plan, ServicePlan
 from inferscale_operator.settings import LogFormat, LogLevel, Settings
 from inferscale_operator.telemetry.samples import gates
+from inferscale_queueing.frozen import frozen
 
 FACTS = "facts"
 """Attribute of a log record: what the line says, by name."""
@@ -50,7 +50,7 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
-@dataclass(frozen=True)
+@frozen
 class Decided:
     """What a decision on a service comes to."""
 
@@ -79,7 +79,7 @@ def decided(service: ServicePlan) -> Decided:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """A decision that differs from the one before."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from inferscale_operator.snapshot import (
     Snapshot,
     UnknownCause,
 )
+from inferscale_queueing.frozen import frozen
 
 NOT_ASKED = ObservedLoad(LoadState.NOT_ASKED, "Prometheus was not asked between two ticks")
 NO_DEPLOYMENT = ObservedLoad(
@@ -56,7 +57,7 @@ class Metrics(Protocol):
         """Ask every query of some presets as of `time` (Unix seconds); the answers by name of the preset."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Joined:
     """What belongs to each Deployment."""
 

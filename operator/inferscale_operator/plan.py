@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +15,7 @@ from inferscale_operator.api.inference_service import InferenceServiceStatus
 from inferscale_operator.api.model_profile import ModelProfileStatus
 from inferscale_operator.api.optimizer_policy import OptimizerPolicyStatus
 from inferscale_operator.api.service_class import ServiceClassStatus
+from inferscale_queueing.frozen import frozen
 
 
 class EventType(StrEnum):
@@ -25,7 +25,7 @@ class EventType(StrEnum):
     WARNING = "Warning"
 
 
-@dataclass(frozen=True)
+@frozen
 class EventNote:
     """An event to be sent once: plans hold one only when something changed."""
 
@@ -34,7 +34,7 @@ class EventNote:
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ObjectRef:
     """A custom resource."""
 
@@ -53,7 +53,7 @@ Status = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class StatusPlan:
     """The status that a custom resource should have, and events about it."""
 
@@ -62,7 +62,7 @@ class StatusPlan:
     events: tuple[EventNote, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class DeploymentPatch:
     """A strategic merge patch of a Deployment, guarded by its resourceVersion."""
 
@@ -75,7 +75,7 @@ class DeploymentPatch:
     """One line for the log."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ServicePlan:
     """What is to be done for one service, in this order: allocation, Deployment, conditions."""
 
@@ -91,7 +91,7 @@ class ServicePlan:
         return f"{self.service.namespace}/{self.service.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class OrphanPlan:
     """What is to be done for an allocation whose service is gone."""
 
@@ -103,7 +103,7 @@ class OrphanPlan:
     """The move is over: the finalizer can go."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Savings:
     """What is saved against the adopted states, all services together."""
 
@@ -113,7 +113,7 @@ class Savings:
     """Now."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """A whole decision."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.plan import Plan, dump_plan
 from inferscale_operator.snapshot import Snapshot, dump_snapshot
+from inferscale_queueing.frozen import frozen
 
 SNAPSHOT_SUFFIX = ".snapshot.json"
 PLAN_SUFFIX = ".plan.json"
 
 
-@dataclass(frozen=True)
+@frozen
 class Recorder:
     """A folder with the newest snapshots, each with the plan that was made from it."""
 

@@ -6,7 +6,7 @@ A snapshot turns into JSON and back without loss, so a decision can be made agai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -21,6 +21,7 @@ from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.model_profile import ModelProfileSpec
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.api.service_class import ServiceClassSpec
+from inferscale_queueing.frozen import frozen
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -36,7 +37,7 @@ class PolicyState(StrEnum):
     """It cannot be used, and what it said before is not known: the load of no service counts as known."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Resource(Generic[Spec]):
     """A custom resource as it was read. `spec` is None when it cannot be used; `error` then says why."""
 
@@ -90,7 +91,7 @@ class UnknownCause(StrEnum):
     """A figure is a thousand times what it was last known to be, or a thousandth."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ObservedLoad:
     """Load and latency of a service as Prometheus has it. Figures are None when not known."""
 
@@ -117,7 +118,7 @@ class ObservedLoad:
     """Since when the figures have been too far from the last known ones to be believed at once."""
 
 
-@dataclass(frozen=True)
+@frozen
 class TaintState:
     """A taint that keeps pods away from a node."""
 
@@ -127,7 +128,7 @@ class TaintState:
     value: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class NodeState:
     """A node that has accelerators, or should by its labels."""
 
@@ -143,7 +144,7 @@ class NodeState:
     """Not schedulable."""
 
 
-@dataclass(frozen=True)
+@frozen
 class PodState:
     """A pod that asks for accelerators or belongs to a Deployment in play, and has not finished."""
 
@@ -160,7 +161,7 @@ class PodState:
     """Since when the scheduler has found no node for it; None: it has, or has not tried."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ReplicaSetState:
     """A ReplicaSet of a Deployment."""
 
@@ -173,7 +174,7 @@ class ReplicaSetState:
     ready: int
 
 
-@dataclass(frozen=True)
+@frozen
 class DeploymentState:
     """A Deployment that an InferenceService names."""
 
@@ -210,7 +211,7 @@ class DeploymentState:
     """Time that its pods get to end, `terminationGracePeriodSeconds`; None: not recorded."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ServiceState:
     """An InferenceService with all that belongs to it."""
 
@@ -230,7 +231,7 @@ class ServiceState:
         return f"{self.resource.namespace}/{self.resource.name}"
 
 
-@dataclass(frozen=True)
+@frozen
 class OrphanState:
     """An InferenceAllocation with a move or our finalizer, whose InferenceService is gone or going."""
 
@@ -242,7 +243,7 @@ class OrphanState:
     """Label without which nothing in its namespace may be changed; empty: none lacks."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Snapshot:
     """The world at `time` (with a time zone)."""
 

@@ -1,7 +1,7 @@
 """Analysis of one replica of every candidate at a given arrival rate."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from inferscale_queueing.arrays import (
     spread,
 )
 from inferscale_queueing.chain import UNBOUNDED, Chain, blocks, from_service_rates
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 from inferscale_queueing.variability import Variability, aligned
 from inferscale_queueing.waiting import Rule, mean_multiple, percentiles, quantile_time
@@ -27,7 +28,7 @@ _SMALLEST_RATE = 1e-300
 _SMALLEST_SHARE = 1e-290
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Analysis:
     """Stationary figures of one replica; every attribute has shape (C,), times are in ms, rates in 1/ms.
 

@@ -1,16 +1,17 @@
 """Traffic: when requests arrive and how many tokens they carry, drawn or as recorded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferscale_queueing.frozen import frozen
+
 Distribution = Literal["deterministic", "exponential", "lognormal", "empirical"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Arrivals:
     """A renewal process with gamma distributed gaps.
 
@@ -41,7 +42,7 @@ class Arrivals:
         return np.cumsum(gaps)
 
 
-@dataclass(frozen=True)
+@frozen
 class Lengths:
     """A distribution of token counts.
 
@@ -83,7 +84,7 @@ class Lengths:
         return np.maximum(whole, minimum)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Trace:
     """Requests as they were recorded, or drawn by `draw`; arrays of shape (R,).
 

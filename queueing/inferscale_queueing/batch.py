@@ -1,19 +1,18 @@
 """The batch limit that serves a service best: as small as it can be without giving up rate."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.analysis import align
 from inferscale_queueing.arrays import Array, IntArray
 from inferscale_queueing.chain import UNBOUNDED
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 from inferscale_queueing.sizing import Targets, size
 from inferscale_queueing.variability import Variability
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class BestBatch:
     """The batch limit of each candidate; every attribute has shape (C,).
 

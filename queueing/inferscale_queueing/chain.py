@@ -10,12 +10,12 @@ so that an evaluation costs O(N) whatever Q is. The chain knows nothing of laten
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from inferscale_queueing.arrays import Array, BoolArray, IntArray
+from inferscale_queueing.frozen import frozen
 
 UNBOUNDED = -1
 """The queue limit of a queue that refuses nobody."""
@@ -108,7 +108,7 @@ class Masses(NamedTuple):
     in_queue: Array
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Chain:
     """What of C birth–death chains does not depend on the arrival rate; made by `from_service_rates`.
 

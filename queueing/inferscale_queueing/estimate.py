@@ -8,10 +8,11 @@ scaled alike for want of a better rule, and are the least certain. The batch goe
 """
 
 import math
-from dataclasses import dataclass
+
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Specs:
     """An accelerator profile as its maker describes it.
 
@@ -42,7 +43,7 @@ class Specs:
         return math.sqrt(self.multiplicity) / self.memory_bandwidth
 
 
-@dataclass(frozen=True)
+@frozen
 class LatencyProfile:
     """How a model runs on an accelerator.
 

@@ -5,12 +5,11 @@ least-squares line on the quadrant: the ordinary one where it lies there, otherw
 lines on its edges, through the origin or level.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.arrays import Array
+from inferscale_queueing.frozen import frozen
 
 FEWEST_ROWS = 3
 """Two parameters and their errors take three rows."""
@@ -20,7 +19,7 @@ class UnidentifiableError(ValueError):
     """The rows do not determine the parameters; the message says why and what would."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """y = intercept + slope·x, both ≥ 0.
 
@@ -42,7 +41,7 @@ class Line:
     rows: int
 
 
-@dataclass(frozen=True)
+@frozen
 class LatencyFit:
     """A fitted profile; times in ms.
 

@@ -8,13 +8,13 @@ that is a number (the same for all), an array of shape (C,) (one per candidate),
 in the last. Batch sizes may be fractions: the effective concurrency is one.
 """
 
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.arrays import Array, IntArray, candidate_count, float_candidates, spread, taken
+from inferscale_queueing.frozen import frozen
 
 
 class LatencyModel(Protocol):
@@ -52,7 +52,7 @@ class LatencyModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class DecodeOnly:
     """Decode iterations only: S(n) = K·(α + β·n).
 
@@ -108,7 +108,7 @@ class DecodeOnly:
         return _per(output_cov, _sizes(n)) * self.service_time(n)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class PrefillDecode:
     """A prefill, then decode iterations: S(n) = P(n) + (out − 1)·(α + β·n), P(n) = γ + δ·in·n.
 
@@ -230,5 +230,5 @@ def _broadcast(model: object, *names: str) -> None:
 
 
 def _set(model: object, name: str, value: Array) -> None:
-    # A frozen dataclass is set up once, here, so that scalars may be given for arrays.
+    # A frozen record is set up once, here, so that scalars may be given for arrays.
     object.__setattr__(model, name, value)

@@ -4,19 +4,18 @@
 changed, the sizing is kept, and what remains is `replicas` and one evaluation at the new rate per replica.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.analysis import Analysis, Part, align, evaluate_parts, parts
 from inferscale_queueing.arrays import float_candidates
 from inferscale_queueing.chain import UNBOUNDED
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 from inferscale_queueing.variability import Variability, aligned
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Prepared:
     """C candidates with their chains built; made by `prepare`.
 

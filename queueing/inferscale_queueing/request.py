@@ -1,11 +1,12 @@
 """A request to a replica, and what becomes of it."""
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
+from inferscale_queueing.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen(slots=True)
 class Request:
     """One request: its arrival in ms and its token counts; `id` is the caller's."""
 
@@ -15,7 +16,7 @@ class Request:
     id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(slots=True)
 class Completion:
     """What became of a request: when it was admitted, gave its first token, gave its last.
 

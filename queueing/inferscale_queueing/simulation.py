@@ -6,12 +6,12 @@ waits below one iteration cannot agree better than by one iteration.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferscale_queueing.arrivals import Arrivals, Distribution, Lengths, Trace, draw
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.request import Completion, Recorder, Request
 from inferscale_queueing.server import PrefillMode, Server
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@frozen
 class Estimate:
     """A mean and the half width of its 95 % confidence interval (batch means)."""
 
@@ -47,7 +47,7 @@ class Estimate:
         return abs(value - self.mean) <= self.half_width
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class SimulationResult:
     """The steady state of one simulated replica: requests that arrived after the warm-up.
 

@@ -1,7 +1,7 @@
 """Sizing: the largest rate a replica takes within its targets, and the replicas a rate needs."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 import numpy as np
@@ -19,6 +19,7 @@ from inferscale_queueing.arrays import (
 )
 from inferscale_queueing.bracket import Bracket, narrow
 from inferscale_queueing.chain import UNBOUNDED, Chain
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 from inferscale_queueing.variability import Variability, aligned
 from inferscale_queueing.waiting import Rule, mean_multiple, percentiles, tail_probability
@@ -57,7 +58,7 @@ def _zero() -> Array:
     return np.zeros(1)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Targets:
     """What a service promises; every attribute has shape (C,), or is one number for all candidates.
 
@@ -90,7 +91,7 @@ class Targets:
         values["percentile"] = percentiles("target percentile", self.percentile)
         count = candidate_count(**{name: value.size for name, value in values.items()})
         for name, value in values.items():
-            # A frozen dataclass is set up once, here, so that scalars may be given for arrays.
+            # A frozen record is set up once, here, so that scalars may be given for arrays.
             object.__setattr__(self, name, spread(value, count))
 
     def take(self, index: IntArray) -> "Targets":
@@ -98,7 +99,7 @@ class Targets:
         return taken(self, index)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Sizing:
     """What one replica of each candidate takes; every attribute has shape (C,).
 

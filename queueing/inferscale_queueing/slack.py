@@ -1,6 +1,6 @@
 """What each target leaves over: the rate that it alone would allow, and its slack at a given rate."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,12 +8,13 @@ import numpy.typing as npt
 from inferscale_queueing.analysis import align, analyze, wait_quantile
 from inferscale_queueing.arrays import Array, float_candidates
 from inferscale_queueing.chain import UNBOUNDED
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 from inferscale_queueing.sizing import Targets, size
 from inferscale_queueing.variability import Variability
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class TargetRates:
     """The largest rate in requests/ms by each target alone, shape (C,); 0 where it is unattainable.
 
@@ -32,7 +33,7 @@ class TargetRates:
     tps: Array
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Slack:
     """How much of each target is left, (target − value)/target, shape (C,); NaN without a target.
 

@@ -19,8 +19,6 @@ the letter. Below 1 both forms err on the optimistic side against simulation, an
 withheld: ca² counts for (3·ca² + ca)/4, and in φ cs² for .85·cs² + .15.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +31,7 @@ from inferscale_queueing.arrays import (
     spread,
     taken,
 )
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
 
 # Constant lengths wait up to 15 % longer than half of what exponential ones do.
@@ -42,7 +41,7 @@ _LEAST = 0.05
 _MOST = 100.0
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Variability:
     """How much the traffic of C candidates varies; every attribute has shape (C,) or is one number.
 
@@ -66,7 +65,7 @@ class Variability:
             if (value > _MOST).any():
                 where = int(np.argmax(value > _MOST))
                 raise ValueError(f"{name}[{where}] is {value[where]:g}; give a number of at most {_MOST:g}")
-            # A frozen dataclass is set up once, here, so that scalars may be given for arrays.
+            # A frozen record is set up once, here, so that scalars may be given for arrays.
             object.__setattr__(self, name, spread(value, count))
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import Candidates
 from inferscale_solver.power import power_draw
 from inferscale_solver.prediction import Figures, figures, needed_replicas, rates
@@ -18,7 +19,7 @@ from inferscale_solver.runs import Runs, describe
 from inferscale_solver.transition import holding, transition_value
 
 
-@dataclass(frozen=True)
+@frozen
 class Assignment:
     """Replicas of a service on a profile, by name."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.prediction import (
     Figures,
     Floats,
@@ -28,7 +29,7 @@ _STABLE_SHARE = 0.95
 VALUE_DECIMALS = 6
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidates:
     """All pairs in rows, in order of service and profile names; arrays have shape (M,)."""
 

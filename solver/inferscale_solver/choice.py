@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import Candidates
 from inferscale_solver.resources import Resources, Shortage, Use
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice:
     """What a service gets. Without a profile: nothing."""
 
@@ -37,7 +38,7 @@ def take(candidates: Candidates, row: int, short: Mapping[int, Shortage] | None 
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Effort:
     """A profile on which a service may run outside its objectives."""
 

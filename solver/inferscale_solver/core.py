@@ -9,16 +9,17 @@ out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.formulation import Formulation
 from inferscale_solver.prediction import Floats, Ints
 from inferscale_solver.program import Program, Solution
 
 
-@dataclass(frozen=True)
+@frozen
 class Core:
     """Part of a program."""
 

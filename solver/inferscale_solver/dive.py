@@ -6,10 +6,10 @@ What is split at the end is small, so that a small program can make it whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
 from inferscale_solver.program import Clock, Relaxation, Solution
@@ -23,7 +23,7 @@ _SMALL = 1.5
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@frozen
 class Dive:
     """Where a dive ends."""
 

@@ -11,11 +11,11 @@ unserved services give up of those they hold:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, held_effort
 from inferscale_solver.ledger import reservations
@@ -39,7 +39,7 @@ class Goal(StrEnum):
     CHANGE = "changes of replicas"
 
 
-@dataclass(frozen=True)
+@frozen
 class Level:
     """One of the objectives, minimised in their order; then a constraint."""
 
@@ -67,7 +67,7 @@ class Level:
         return (round(objective) if counted else objective + _TOLERANCE) - self.constant
 
 
-@dataclass(frozen=True)
+@frozen
 class Formulation:
     """The program and what its parts stand for."""
 

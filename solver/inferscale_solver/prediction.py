@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import inferscale_queueing as queueing
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.sizing import LOWEST_LOAD
 from inferscale_solver.problem import TailRule
 from inferscale_solver.runs import Columns, Runs
@@ -32,7 +33,7 @@ _OBJECTIVES = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Rates:
     """What one replica of each run can serve; all of shape (C,), requests/min."""
 

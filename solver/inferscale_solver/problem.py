@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from inferscale_queueing.frozen import frozen
 
 
 class SaturationPolicy(StrEnum):
@@ -47,7 +49,7 @@ class TailRule(StrEnum):
     MEAN = "mean"
 
 
-@dataclass(frozen=True)
+@frozen
 class Power:
     """Power of one accelerator profile: piecewise linear in utilization, in W."""
 
@@ -60,7 +62,7 @@ class Power:
 _MOST_COV = 100.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Profile:
     """An accelerator profile: `multiplicity` units of a physical `type`, priced together."""
 
@@ -73,7 +75,7 @@ class Profile:
     tier: Tier = Tier.OWNED
 
 
-@dataclass(frozen=True)
+@frozen
 class Performance:
     """How a model runs on one accelerator profile.
 
@@ -91,7 +93,7 @@ class Performance:
     at_tokens: int = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Load:
     """Demand on a service. With `prefill=False` the output tokens are the deck's average length K."""
 
@@ -107,7 +109,7 @@ class Load:
     """Coefficient of variation of the lengths of requests; counts by `TailRule.EXACT` only."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Targets:
     """The latency objectives of a service; None: no such objective."""
 
@@ -123,7 +125,7 @@ class Targets:
     """A fraction such as 0.95; None: the mean."""
 
 
-@dataclass(frozen=True)
+@frozen
 class CurrentAllocation:
     """What a service holds now."""
 
@@ -141,7 +143,7 @@ def required_rate(load: Load, tps: float | None) -> float:
     return max(load.arrival_rate, 60 * (tps or 0.0) / load.output_tokens)
 
 
-@dataclass(frozen=True)
+@frozen
 class Service:
     """One (service class, model) pair to be given accelerators."""
 
@@ -174,7 +176,7 @@ class Service:
         return required_rate(self.load, self.targets.tps)
 
 
-@dataclass(frozen=True)
+@frozen
 class Capacity:
     """Accelerators that may be used, in units of each type."""
 
@@ -187,7 +189,7 @@ class Capacity:
     must fit on them. A type that is absent here is counted in all only."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """How to decide."""
 
@@ -208,7 +210,7 @@ class Settings:
     is not reproducible; `Result.stopped` says that it was reached."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Quota:
     """Units of a type that a group of services may take together."""
 
@@ -222,7 +224,7 @@ class Quota:
     """The service of this name only; None: any."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """A whole decision. `capacity` None: accelerators are unlimited."""
 

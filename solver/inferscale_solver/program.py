@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import highspy
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.prediction import Floats, Ints
 
 _SEED = 0
@@ -23,7 +24,7 @@ LOWER, BASIC, UPPER = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Matrix:
     """A sparse matrix by columns."""
 
@@ -69,7 +70,7 @@ def matrix(rows: int, columns: Sequence[Sequence[tuple[int, float]]]) -> Matrix:
     return Matrix(rows, starts, index, values)
 
 
-@dataclass(frozen=True)
+@frozen
 class Program:
     """Columns x in [0, upper] with rows lower ≤ A x ≤ upper; `integer` columns are whole in the MILP."""
 
@@ -103,7 +104,7 @@ class Program:
         return bool(inside.all() and (x <= self.upper + tolerance).all() and (x >= -tolerance).all())
 
 
-@dataclass(frozen=True)
+@frozen
 class Effort:
     """How much work a solve may do."""
 
@@ -119,7 +120,7 @@ class Effort:
     """Whether the program is a core, in which a presolve finds little."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Solution:
     """What a solve found."""
 
@@ -132,7 +133,7 @@ class Solution:
     timed_out: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Basis:
     """Which columns and rows are basic (`BASIC`), and at which bound the others are (`LOWER`, `UPPER`)."""
 

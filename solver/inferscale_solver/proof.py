@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.formulation import Formulation, Goal, Level
 from inferscale_solver.prediction import Floats
 from inferscale_solver.program import Clock, Effort, Relaxation, Solution, integer_solution
@@ -20,7 +20,7 @@ _TOLERANCE = 1e-6
 _PRICE_DECIMALS = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Proof:
     """What no plan can undercut, and what more accelerators would be worth."""
 

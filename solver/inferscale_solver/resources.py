@@ -11,9 +11,9 @@ size divides the next larger one (1, 2, 4, 8), as first fit decreasing shows; el
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import Candidates
 from inferscale_solver.problem import Problem, Profile, Quota, Service
 from inferscale_solver.transition import Holding
@@ -31,7 +31,7 @@ class Kind(StrEnum):
     BUDGET = "budget"
 
 
-@dataclass(frozen=True)
+@frozen
 class Resource:
     """Something that runs out."""
 
@@ -48,7 +48,7 @@ class Resource:
         return f"{self.kind.value}:{self.name}" if self.name else self.kind.value
 
 
-@dataclass(frozen=True)
+@frozen
 class Shortage:
     """What was missing for a candidate."""
 
@@ -70,7 +70,7 @@ class Shortage:
                 return f"budget short of {self.missing:.2f}/h"
 
 
-@dataclass(frozen=True)
+@frozen
 class Resources:
     """All resources, and what one replica of everything takes of them."""
 

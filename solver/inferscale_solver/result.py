@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from inferscale_queueing.frozen import frozen
 
 
 class Outcome(StrEnum):
@@ -35,7 +37,7 @@ class Rejection(StrEnum):
     EXCLUDED = "Excluded"
 
 
-@dataclass(frozen=True)
+@frozen
 class Allocation:
     """Replicas of a service on one profile and what they are predicted to do.
 
@@ -65,7 +67,7 @@ class Allocation:
     power: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class CandidateOutcome:
     """One profile that was considered for a service, and what became of it."""
 
@@ -79,7 +81,7 @@ class CandidateOutcome:
     """The objective that limits the rate of a replica, or is unattainable: itl, ttft, ttw, tps or None."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Decision:
     """What a service gets. `allocation` None: it gets nothing."""
 
@@ -97,7 +99,7 @@ class Decision:
     `capacity:<type>`, `placement:<type>`, `quota:<type> for …` or `budget`."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Result:
     """The whole decision, by service name."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 import inferscale_queueing as queueing
 from inferscale_queueing.arrays import Array, BoolArray, IntArray, taken
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.problem import Performance, Service
 
 
@@ -35,7 +35,7 @@ class Columns(NamedTuple):
     percentile: Array
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Runs:
     """C models of services, each on one profile; what is no table has shape (C,)."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, Effort, efforts, held_effort
 from inferscale_solver.ledger import Ledger
@@ -13,7 +14,7 @@ from inferscale_solver.problem import SaturationPolicy
 from inferscale_solver.resources import Resources, Shortage
 
 
-@dataclass(frozen=True)
+@frozen
 class Grant:
     """What a service outside its objectives has been given so far."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates
 from inferscale_solver.choice import Choice, take
 from inferscale_solver.formulation import burst_cost
@@ -66,7 +66,7 @@ def settle(
     return tuple(choices[service] for service in range(len(candidates.services)))
 
 
-@dataclass(frozen=True, order=True)
+@frozen(order=True)
 class Rank:
     """How good a plan is, the least best."""
 

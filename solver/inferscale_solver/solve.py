@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.allocation import Assignment, candidate_allocations, evaluate_all
 from inferscale_solver.candidates import VALUE_DECIMALS, Candidates, candidates
 from inferscale_solver.choice import Choice
@@ -24,7 +25,7 @@ from inferscale_solver.settlement import rank, settle
 from inferscale_solver.unlimited import unlimited
 
 
-@dataclass(frozen=True)
+@frozen
 class _Plan:
     """Choices, which solver they are from, and what is proved about them."""
 

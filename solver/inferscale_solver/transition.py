@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver.problem import Profile, Service
 
 
-@dataclass(frozen=True)
+@frozen
 class Holding:
     """What a service holds now, at today's prices."""
 

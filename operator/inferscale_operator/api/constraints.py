@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from inferscale_queueing.frozen import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Rule:
     """A rule between the fields of one object, in CEL for the API server and in Python for everyone else."""
 
@@ -30,7 +31,7 @@ class Rule:
         return entry | ({"fieldPath": f".{self.field}"} if self.field is not None else {})
 
 
-@dataclass(frozen=True)
+@frozen
 class Keyed:
     """Marks a list of objects as a map by one of their fields: no two with the same."""
 
@@ -55,7 +56,7 @@ class Keyed:
         return items
 
 
-@dataclass(frozen=True)
+@frozen
 class Distinct:
     """Marks a list of scalars as a set: no value twice."""
 

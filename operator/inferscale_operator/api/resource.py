@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from inferscale_operator.api.base import GROUP, Schema
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Column:
     """A column of `kubectl get`."""
 
@@ -27,7 +27,7 @@ READY = Column(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Resource:
     """A kind of custom resource of the group."""
 

@@ -7,17 +7,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.metrics.queries import SampleKey
+from inferscale_queueing.frozen import frozen
 
 Series = Mapping[SampleKey, Mapping[int, float]]
 """Values by key and time."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Asked:
     """What was asked of whom, for which times.
 
@@ -50,7 +50,7 @@ class Asked:
         }
 
 
-@dataclass(frozen=True)
+@frozen
 class Cache:
     """Answers in a folder, one in a file. Each file may be removed at any time."""
 

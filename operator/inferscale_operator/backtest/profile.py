@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -27,6 +26,7 @@ from inferscale_operator.metrics.queries import (
 )
 from inferscale_operator.metrics.workload import ReadyPod, Workload
 from inferscale_operator.snapshot import LoadState, ObservedLoad
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 Owner = tuple[str, str]
@@ -39,7 +39,7 @@ MOST_HALF_SEEN = 0.1
 """Share of the pods of which a part of a step may be missing."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Gap:
     """A while in which the load is not known.
 
@@ -54,7 +54,7 @@ class Gap:
     why: str
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Profile:
     """What was, by step, shape (steps,); NaN where it is not known.
 
@@ -86,7 +86,7 @@ class Profile:
         return ~np.isnan(self.rate)
 
 
-@dataclass(frozen=True)
+@frozen
 class Fitted:
     """The profiles by key of the service, and which services have none."""
 
@@ -123,7 +123,7 @@ def fit(described: Described, history: History) -> Fitted:
     return Fitted(profiles, tuple(left_out))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Pods:
     """The pods of a service: first and last step at which each was sampled, by key."""
 

@@ -14,6 +14,7 @@ from inferscale_operator.backtest.cache import Asked, Cache, Series
 from inferscale_operator.backtest.span import Chunk, Span, moment
 from inferscale_operator.metrics.prometheus import Prometheus
 from inferscale_operator.metrics.queries import Query, Question, SampleKey, queries
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +22,7 @@ SETTLED_SECONDS = 600
 """What is younger may still come in, and is not kept."""
 
 
-@dataclass(frozen=True)
+@frozen
 class History:
     """What every query said at every step.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inferscale_operator.errors import UsageError
 from inferscale_operator.metrics.presets import presets
 from inferscale_operator.snapshot import Snapshot
 from inferscale_operator.twin.resources import Setting, SimulatedService, make_setting, read_document
+from inferscale_queueing.frozen import frozen
 
 FROM_CLUSTER = Path("cluster")
 """Stands for the file in messages."""
@@ -27,7 +28,7 @@ LARGEST_NODE = 1024
 NO_TOKENS = {"input": 1, "output": 1}
 
 
-@dataclass(frozen=True)
+@frozen
 class Described:
     """The services, and how they are found in Prometheus.
 

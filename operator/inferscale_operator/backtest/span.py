@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from inferscale_operator.errors import UsageError
+from inferscale_queueing.frozen import frozen
 
 UNIT_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 CHUNK_STEPS = 360
@@ -16,7 +16,7 @@ CHUNK_STEPS = 360
 MOST_STEPS = 1_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Chunk:
     """Steps that are asked for together.
 
@@ -33,7 +33,7 @@ class Chunk:
     end: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Span:
     """A while in steps. A step is the time before its moment: what its windows look back on.
 

@@ -23,6 +23,7 @@ from inferscale_operator.twin.scenario import (
     TokenSpec,
 )
 from inferscale_operator.twin.simulation import Outcome, PolicyChoice, ServerMode, simulate
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ HISTORY = "history"
 """Name of the policy that has the replicas which were there."""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Trial:
     """What is run.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from inferscale_operator.twin.ledger import Ledger
 from inferscale_operator.twin.resources import SimulatedService
 from inferscale_operator.twin.simulation import Outcome, ServerMode
 from inferscale_operator.twin.summary import summary
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ QUANTILES = (0.1, 0.9)
 PREDICTED = {"itl": ("gap_sum", "gap_count"), "ttft": ("ttft_sum", "ttft_count")}
 
 
-@dataclass(frozen=True)
+@frozen
 class Agreement:
     """Predicted against observed latency, over the steps of which both are known.
 

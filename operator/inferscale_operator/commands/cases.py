@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 import inferscale_queueing as queueing
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.rows import json_object
+from inferscale_queueing.frozen import frozen
 from inferscale_queueing.sizing import HIGHEST_LOAD
 
 MS_PER_MINUTE = 60_000.0
@@ -80,7 +81,7 @@ class Case(BaseModel):
     service_cov: Cov = Field(default=None, alias="serviceCOV")
 
 
-@dataclass(frozen=True)
+@frozen
 class Sized:
     """λ* and the rates by each target alone, requests/min."""
 
@@ -94,7 +95,7 @@ class Sized:
     """Of each latency target at λ*, as a fraction of it."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What is known of one case."""
 

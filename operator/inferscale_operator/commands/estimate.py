@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ import inferscale_queueing as queueing
 from inferscale_operator.api.accelerator_profile import ACCELERATOR_PROFILE, AcceleratorProfileSpec
 from inferscale_operator.api.model_profile import MODEL_PROFILE, ModelProfileSpec, PerformanceSchema
 from inferscale_operator.errors import UsageError
+from inferscale_queueing.frozen import frozen
 
 _KINDS = {resource.kind: resource.spec for resource in (ACCELERATOR_PROFILE, MODEL_PROFILE)}
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """A guessed row of a ModelProfile."""
 
@@ -33,7 +33,7 @@ class Row:
     at_tokens: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """What the files say, by the objects' names."""
 

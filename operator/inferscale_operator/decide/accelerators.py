@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.model_profile import PerformanceSchema
 from inferscale_operator.decide.inventory import Toleration, resources_of
 from inferscale_operator.snapshot import DeploymentState, NodeState, PodState
+from inferscale_queueing.frozen import frozen
 
 
 def units_per_replica(profile: AcceleratorProfileSpec, performance: PerformanceSchema) -> int:
@@ -65,7 +65,7 @@ def recognise(
     return min(matching)[1] if matching else None
 
 
-@dataclass(frozen=True)
+@frozen
 class Stock:
     """Accelerators of one type, in units."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.api.inference_allocation import GateStatus, GateType, MoveSide, PendingPlan
 from inferscale_operator.api.inference_service import Mode
@@ -18,6 +18,7 @@ from inferscale_operator.decide.stabilization import Stabilized
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.plan import EventNote, EventType
 from inferscale_operator.snapshot import Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Allocation, Assignment, Problem, evaluate_all
 
 DIGEST_LENGTH = 12
@@ -27,7 +28,7 @@ AWAITING = "AwaitingApproval"
 STALE = "ApprovalStale"
 
 
-@dataclass(frozen=True)
+@frozen
 class Approval:
     """A plan that needs approval, and whether it has it."""
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.decide.bounds import Bounds, bounds_at, zero_bound
 from inferscale_operator.decide.pacing import Limits, rules
 from inferscale_operator.decide.stabilization import Windows
 from inferscale_operator.metrics.presets import wakes_from_zero
 from inferscale_operator.snapshot import Snapshot
+from inferscale_queueing.frozen import frozen
 
 UP_WINDOW_S, DOWN_WINDOW_S = 120, 300
 """Stabilization windows of who has none."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Behaviour:
     """Windows, scaling policies and bounds, as they hold."""
 

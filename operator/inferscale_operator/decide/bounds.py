@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.schedule import Day, ScheduledBounds
+from inferscale_queueing.frozen import frozen
 
 _DAYS = tuple(Day)
 
 
-@dataclass(frozen=True)
+@frozen
 class Bounds:
     """Replicas that are kept whatever the load, and those that are never passed (None: no limit)."""
 

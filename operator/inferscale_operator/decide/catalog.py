@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
@@ -21,10 +20,11 @@ from inferscale_operator.decide.stabilization import Holding
 from inferscale_operator.decide.template import Placement, deployed_batch, template_obstacle, variant_of
 from inferscale_operator.decide.unschedulable import Owner, unschedulable, waiting_pods
 from inferscale_operator.snapshot import DeploymentState, PodState, ServiceState, Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Load
 
 
-@dataclass(frozen=True)
+@frozen
 class Catalog:
     """The valid profiles and classes of a snapshot, by name, and which Deployments services name."""
 
@@ -75,7 +75,7 @@ def catalog(snapshot: Snapshot) -> Catalog:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Refusal:
     """Why a service cannot be decided. `condition` is the one that says so."""
 
@@ -84,7 +84,7 @@ class Refusal:
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Subject:
     """A service that can be decided, with everything it refers to."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from inferscale_operator.api.base import ConditionStatus
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.conditions import Finding, false, true
+from inferscale_queueing.frozen import frozen
 
 CONDITION = "GracePeriodSufficient"
 LONG_PERCENTILE = 0.99
@@ -17,7 +17,7 @@ MARGIN = 1.2
 """What was too short is so until it exceeds the time by this factor: mean lengths go up and down."""
 
 
-@dataclass(frozen=True)
+@frozen
 class LongRequest:
     """A long request at the slowest that the objectives allow: its output tokens, and its time in s."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from inferscale_operator.api.inference_allocation import GateStatus, MoveStatus, MoveStep, Recommendation
 from inferscale_operator.api.inference_service import Mode
 from inferscale_operator.decide.approval import Approval
@@ -15,6 +13,7 @@ from inferscale_operator.decide.overload import Planned
 from inferscale_operator.decide.step import Grant, Intent
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Allocation, Decision, Rejection
 
 LOAD_REASONS = {
@@ -28,7 +27,7 @@ LOAD_REASONS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Figures:
     """Predictions at the present load: with what a service has, and with what it is given."""
 
@@ -36,7 +35,7 @@ class Figures:
     granted: Allocation
 
 
-@dataclass(frozen=True)
+@frozen
 class Outlook:
     """A decided service: its target, what its windows and the room let through, and the record."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import Recommendation
@@ -18,10 +18,11 @@ from inferscale_operator.decide.pacing import (
 )
 from inferscale_operator.decide.stabilization import Stabilized, record, stabilize
 from inferscale_operator.snapshot import LoadState
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Decision
 
 
-@dataclass(frozen=True)
+@frozen
 class Followed:
     """What may be asked for now."""
 

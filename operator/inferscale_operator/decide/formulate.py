@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import inferscale_queueing as queueing
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
@@ -15,6 +15,7 @@ from inferscale_operator.decide.catalog import Catalog, Subject
 from inferscale_operator.decide.overload import Planned, planned
 from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.snapshot import LoadState, Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
     CurrentAllocation,
     Decision,
@@ -35,7 +36,7 @@ from inferscale_solver import (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Decided:
     """The solver's decisions, by service key, and the problem that they answer (for further predictions)."""
 

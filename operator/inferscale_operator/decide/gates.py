@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from inferscale_operator.api.inference_allocation import GateStatus, GateType
@@ -18,11 +18,12 @@ from inferscale_operator.decide.stabilization import Stabilized
 from inferscale_operator.decide.startup import startup_seconds
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import Snapshot
+from inferscale_queueing.frozen import frozen
 
 SECONDS_PER_HOUR = 3600
 
 
-@dataclass(frozen=True)
+@frozen
 class _Worth:
     """What a move saves and what it costs to start."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
+from inferscale_queueing.frozen import frozen
 
 LONGEST_GAP = timedelta(seconds=300)
 """Longest time without a decision over which idleness is taken to have lasted: the operator was away."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Idleness:
     """Idleness that goes on without a break."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from inferscale_operator.api.inference_allocation import Recommendation
@@ -17,13 +17,14 @@ from inferscale_operator.decide.ownership import template_refusal
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_operator.decide.step import Intent
 from inferscale_operator.snapshot import LoadState, Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Allocation, Decision, Rejection, required_rate
 
 SAME_BATCH = 0.25
 """Share by which the best batch may differ from that of a plan that waits for approval."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Remembered:
     """What is wanted, and the recommendations that its windows go by."""
 

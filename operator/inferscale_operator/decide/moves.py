@@ -12,18 +12,18 @@ Deployment that is recreated, where its owner allows it, is changed in one go.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from inferscale_operator.api.inference_allocation import FailedMove, MoveStatus, MoveStep
 from inferscale_operator.plan import DeploymentPatch, EventNote, EventType
 from inferscale_operator.snapshot import DeploymentState
+from inferscale_queueing.frozen import frozen
 
 PUT_BACK = "somebody put the old pod template back"
 
 
-@dataclass(frozen=True)
+@frozen
 class Advance:
     """Where a move is now. `move` None: it is over. `failed` is set when it was rolled back."""
 
@@ -33,7 +33,7 @@ class Advance:
     failed: FailedMove | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Rollout:
     """The two sides of a rollout, in pods."""
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from heapq import heappop, heappush
+
+from inferscale_queueing.frozen import frozen
 
 LIMIT = 2000
 """States that are looked at; beyond, services go in order of priority and none makes a stop."""
@@ -23,7 +25,7 @@ WORK = 40_000
 """States times services: where there are many services, fewer states are looked at."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Hold:
     """Replicas on a profile, and what they hold."""
 
@@ -42,7 +44,7 @@ class Hold:
         return self.each * self.replicas
 
 
-@dataclass(frozen=True)
+@frozen
 class Mover:
     """A service that wants to move."""
 
@@ -65,7 +67,7 @@ class LegKind(StrEnum):
     GOAL = "Goal"
 
 
-@dataclass(frozen=True)
+@frozen
 class Leg:
     """One step of one service."""
 
@@ -74,7 +76,7 @@ class Leg:
     to: Hold
 
 
-@dataclass(frozen=True)
+@frozen
 class Stuck:
     """Why a service does not get to its goal."""
 
@@ -86,7 +88,7 @@ class Stuck:
     """Whether those are held by services that wait for others in turn."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Order:
     """Legs, each of which fits when those before it are over; services without one stay where they are."""
 

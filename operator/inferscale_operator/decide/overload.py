@@ -8,12 +8,13 @@ flight says at once whether it does. Where the load rises, new replicas serve th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.startup import startup_seconds
 from inferscale_operator.decide.trend import Trend, trend
 from inferscale_operator.snapshot import Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Load
 
 DRAIN_S = 60.0
@@ -24,7 +25,7 @@ OVERDUE = 0.1
 MS_PER_MINUTE = 60_000.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Planned:
     """What is planned for, and why it is more than what arrives."""
 

@@ -7,7 +7,6 @@ changed it back: the field managers on it tell who. Who does so twice in a while
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from inferscale_operator.api.inference_allocation import RevertedField, RevertStatus, WrittenState
@@ -15,13 +14,14 @@ from inferscale_operator.api.optimizer_policy import OwnershipSettings
 from inferscale_operator.decide.catalog import Refusal, Subject
 from inferscale_operator.plan import DeploymentPatch, EventNote, EventType
 from inferscale_operator.snapshot import Snapshot
+from inferscale_queueing.frozen import frozen
 
 REVERTS_LIMIT = 8
 """Reverts that a status takes."""
 NOBODY_KNOWN = "somebody whom the Deployment does not name"
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """What others did to a Deployment since it was last written."""
 

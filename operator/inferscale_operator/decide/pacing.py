@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from inferscale_operator.api.behavior import PolicyType, ScalingPolicy, ScalingRules, SelectPolicy
 from inferscale_operator.api.inference_allocation import ScaleEvent
 from inferscale_operator.decide.stabilization import Holding, Stabilized
+from inferscale_queueing.frozen import frozen
 
 EVENTS_LIMIT = 128
 """Scale events that a status takes."""
@@ -23,7 +24,7 @@ Rates = Mapping[str, float]
 """Rate that a replica serves by profile, requests/min; those that are not known are absent or 0."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Rules:
     """Scaling rules of one direction, as they hold. Without policies there is no limit."""
 
@@ -37,7 +38,7 @@ class Rules:
         return self.select is SelectPolicy.DISABLED
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """Scaling rules by direction."""
 
@@ -51,7 +52,7 @@ class Limits:
         return timedelta(seconds=max(periods, default=0))
 
 
-@dataclass(frozen=True)
+@frozen
 class Past:
     """Changes of replicas in the past, as of `now`, with what makes them comparable."""
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import inferscale_queueing as queueing
 from inferscale_operator.api.inference_allocation import Recommendation
+from inferscale_queueing.frozen import frozen
 
 HISTORY_LIMIT = 512
 """Recommendations that a status takes."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Windows:
     """Stabilization windows, seconds."""
 
@@ -31,7 +31,7 @@ class Windows:
     """Window for more of the same while requests have piled up; None: that for scaling up."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Holding:
     """What a service has now: profile, replicas, batch limit where it is managed."""
 
@@ -40,7 +40,7 @@ class Holding:
     max_batch: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Stabilized:
     """What may be asked for now, and whether a window holds back something else."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec, AcceleratorProfileStatus
@@ -21,6 +20,7 @@ from inferscale_operator.decide.inventory import Toleration, left_out
 from inferscale_operator.decide.limits import counts, destination
 from inferscale_operator.plan import ObjectRef, Savings, ServicePlan, Status, StatusPlan
 from inferscale_operator.snapshot import PolicyState, Resource, Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Result
 
 _ALARMING = {"Ready": ConditionStatus.FALSE}
@@ -31,7 +31,7 @@ _INSTEAD = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Basis:
     """What a snapshot was found to hold, and what the optimiser made of it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.api.inference_allocation import GateStatus, GateType
 from inferscale_operator.decide.accelerators import Room, Stock
@@ -12,9 +12,10 @@ from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.limits import claims
 from inferscale_operator.decide.ordering import Hold, Leg, LegKind, Mover, order
 from inferscale_operator.decide.stabilization import Holding, Stabilized
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Intent:
     """What a service would do now: its target, and how much of that its windows let through."""
 
@@ -47,7 +48,7 @@ class Intent:
         return self.needed_here is None or self.needed_here > self.subject.deployment.replicas
 
 
-@dataclass(frozen=True)
+@frozen
 class Grant:
     """What a service may ask for now."""
 
@@ -70,7 +71,7 @@ class Grant:
     """Whether its move and those of others wait for each other, and nothing gives."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Budget:
     """How many services may move at once."""
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
 from inferscale_operator.api.inference_service import BatchMode, InferenceServiceSpec, Variant
 from inferscale_operator.decide.accelerators import serving_container
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """A profile and how a replica uses it."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from inferscale_operator.api.base import GROUP
 from inferscale_operator.kube.client import UNREACHABLE, ApiError
 from inferscale_operator.kube.kinds import LEASE, Kind
+from inferscale_queueing.frozen import frozen
 
 Raw = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ class LeaseClient(Protocol):
         """Replace the object, or create it."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Terms:
     """Which Lease, who we are, and how long it lasts."""
 
@@ -66,7 +66,7 @@ class Terms:
     """Time between two looks or renewals."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """A Lease as it was last read."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
@@ -24,6 +23,7 @@ from inferscale_operator.snapshot import (
     Resource,
     TaintState,
 )
+from inferscale_queueing.frozen import frozen
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ GRACE_SECONDS = 30
 CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
 
-@dataclass(frozen=True)
+@frozen
 class CustomRecord(Generic[Spec]):
     """A custom resource that a person wrote."""
 
@@ -59,7 +59,7 @@ class CustomRecord(Generic[Spec]):
         return _unpacked(self.packed_status)
 
 
-@dataclass(frozen=True)
+@frozen
 class AllocationRecord:
     """An InferenceAllocation."""
 
@@ -88,7 +88,7 @@ class AllocationRecord:
         return _unpacked(self.packed_status)
 
 
-@dataclass(frozen=True)
+@frozen
 class PodRecord:
     """A pod that has not finished."""
 
@@ -97,7 +97,7 @@ class PodRecord:
     """When it became ready; None: it is not."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ReplicaSetRecord:
     """A ReplicaSet of a Deployment."""
 
@@ -106,7 +106,7 @@ class ReplicaSetRecord:
     state: ReplicaSetState
 
 
-@dataclass(frozen=True)
+@frozen
 class AutoscalerRecord:
     """A HorizontalPodAutoscaler of a Deployment."""
 

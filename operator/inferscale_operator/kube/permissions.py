@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inferscale_operator.kube.kinds import (
@@ -15,6 +14,7 @@ from inferscale_operator.kube.kinds import (
     Kind,
 )
 from inferscale_operator.kube.scope import Scope
+from inferscale_queueing.frozen import frozen
 
 REVIEW = Kind(
     "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
@@ -31,7 +31,7 @@ class Reviewer(Protocol):
         """Create an object and return it."""
 
 
-@dataclass(frozen=True, order=True)
+@frozen(order=True)
 class Permission:
     """One verb on one resource."""
 

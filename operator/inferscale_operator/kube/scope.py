@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inferscale_operator.kube.kinds import NAMESPACE, POD, WATCHED, Kind
+from inferscale_queueing.frozen import frozen
 
 Raw = Mapping[str, Any]
 
@@ -18,7 +18,7 @@ class Listing(Protocol):
         """All objects of a kind, of one namespace or of the cluster."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Scope:
     """Where objects are read, and where they may be changed."""
 

@@ -7,7 +7,7 @@ is replaced only by a newer resourceVersion. Stores belong to the event loop's t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Generic, TypeVar
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
@@ -20,6 +20,7 @@ from inferscale_operator.kube import kinds, parse
 from inferscale_operator.kube.kinds import Kind
 from inferscale_operator.kube.scope import Scope
 from inferscale_operator.snapshot import DeploymentState, NodeState
+from inferscale_queueing.frozen import frozen
 
 Value = TypeVar("Value")
 Key = tuple[str, str]
@@ -27,7 +28,7 @@ Key = tuple[str, str]
 Raw = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class Change(Generic[Value]):
     """What an event changed."""
 
@@ -38,7 +39,7 @@ class Change(Generic[Value]):
         return self.before != self.after
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What the API server answered to a write: the object as it is now."""
 
@@ -47,7 +48,7 @@ class Answer:
     created: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Listed:
     """Which objects of a kind there are."""
 
@@ -121,7 +122,7 @@ class Store(Generic[Value]):
         return dict(self._values)
 
 
-@dataclass(frozen=True)
+@frozen
 class World:
     """A copy of all stores at one moment."""
 

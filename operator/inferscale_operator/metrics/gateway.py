@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics.queries import GATEWAY_QUERIES, Answers, Query, SampleKey
 from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
+from inferscale_queueing.frozen import frozen
 
 SECONDS_PER_MINUTE = 60.0
 
 
-@dataclass(frozen=True)
+@frozen
 class GatewaySignal:
     """What a gateway tells of a model.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import fsum, inf
 
 from inferscale_operator.api.metric_preset import MetricPreset
@@ -27,6 +27,7 @@ from inferscale_operator.metrics.queries import (
 )
 from inferscale_operator.metrics.workload import ReadyPod, Workload, by_workload
 from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
+from inferscale_queueing.frozen import frozen
 
 MS_PER_SECOND = 1000.0
 MAX_ARRIVAL_RATE = 1e7
@@ -48,7 +49,7 @@ _LOAD_QUERIES = (
 _MEAN_QUERIES = tuple(query for query in Query if query not in (*_LOAD_QUERIES, *GATEWAY_QUERIES))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Report:
     """What the pods of one workload report, by query and name of the pod."""
 

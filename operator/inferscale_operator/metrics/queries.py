@@ -8,12 +8,13 @@ are names only; values of labels are escaped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from inferscale_operator.api.metric_preset import GatewaySeries, MetricPreset
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.snapshot import UnknownCause
+from inferscale_queueing.frozen import frozen
 
 SampleKey = tuple[str, str]
 """Namespace and name of a pod; for queries of a gateway, namespace and name of a model."""
@@ -72,7 +73,7 @@ SCRAPES_PER_WINDOW = 4
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Question:
     """One query.
 
@@ -85,7 +86,7 @@ class Question:
     labels: tuple[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What Prometheus said to one query.
 
@@ -123,7 +124,7 @@ def queries(preset: MetricPreset, settings: MetricsSettings) -> dict[Query, Ques
     return asked
 
 
-@dataclass(frozen=True)
+@frozen
 class _Series:
     """How series are selected, and what they are put together by."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from inferscale_operator.api.metric_preset import DEFAULT_PRESET
 from inferscale_operator.metrics.queries import GATEWAY_QUERIES, Answers, Query, SampleKey
+from inferscale_queueing.frozen import frozen
 
 # Pods of a ReplicaSet are named `<ReplicaSet>-<suffix>`; the API server cuts what is before the suffix.
 _SUFFIX_LENGTH = 5
@@ -14,7 +14,7 @@ _LONGEST_STEM = 63 - _SUFFIX_LENGTH
 _QUERIES = tuple(Query)
 
 
-@dataclass(frozen=True)
+@frozen
 class ReadyPod:
     """A pod that is ready and should report.
 
@@ -27,7 +27,7 @@ class ReadyPod:
     ready_since: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Workload:
     """The pods that serve a service, all in one namespace.
 

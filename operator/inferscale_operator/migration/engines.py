@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from inferscale_queueing.frozen import frozen
 
 Raw = Mapping[str, Any]
 
 SHELLS = frozenset({"sh", "bash", "ash", "dash"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Engine:
     """A kind of model server."""
 
@@ -64,7 +65,7 @@ TGI = Engine(
 ENGINES = (SGLANG, TGI, VLLM)
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelServer:
     """A container that runs a model server."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from inferscale_operator.api.inference_service import Mode
@@ -14,6 +14,7 @@ from inferscale_operator.decide.formulate import decide_targets
 from inferscale_operator.decide.ownership import guard
 from inferscale_operator.decide.plausibility import with_doubts
 from inferscale_operator.snapshot import LoadState, ObservedLoad, ServiceState, Snapshot
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Capacity, Problem, Quota, Service
 
 ACCELERATORS, MODELS, CLASSES, SERVERS, CAPACITY, OPTIMIZER = (
@@ -22,7 +23,7 @@ ACCELERATORS, MODELS, CLASSES, SERVERS, CAPACITY, OPTIMIZER = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Exported:
     """The files by name, and what of the cluster is not in them."""
 

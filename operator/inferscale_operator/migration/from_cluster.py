@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inferscale_operator.migration.engines import ModelServer, model_server
 from inferscale_operator.migration.hardware import known, products
 from inferscale_operator.migration.manifests import COMMAND, Manifest
 from inferscale_operator.migration.names import object_name
+from inferscale_queueing.frozen import frozen
 
 Raw = Mapping[str, Any]
 
 KEDA_PREFIX = "keda-hpa-"
 
 
-@dataclass(frozen=True)
+@frozen
 class Cluster:
     """What the API server lists, as JSON."""
 
@@ -34,7 +34,7 @@ class Cluster:
     """InferenceServices."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Proposal:
     """InferenceServices, with the AcceleratorProfiles that are missing, and what was passed over."""
 
@@ -76,7 +76,7 @@ def propose(cluster: Cluster, service_class: str | None) -> Proposal:
     return Proposal((*(profiles[name] for name in sorted(profiles)), *services), tuple(passed_over))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Found:
     """A Deployment of a model server."""
 
@@ -245,7 +245,7 @@ def _class(model: str, classes: Sequence[Raw], asked: str | None) -> tuple[str, 
     return name, f"ServiceClass {name} is to have objectives for model {model}."
 
 
-@dataclass(frozen=True)
+@frozen
 class _Scaler:
     """What scales a Deployment today."""
 

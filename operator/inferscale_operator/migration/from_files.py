@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from inferscale_operator.planning.deck import Deck, ModelData, Objectives, Serve
 from inferscale_operator.planning.findings import Findings
 from inferscale_operator.planning.formulate import Options
 from inferscale_operator.planning.reading import accelerator_rows
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Profile, Quota, TailRule
 
 SHOWN = 5
 
 
-@dataclass(frozen=True)
+@frozen
 class Hints:
     """What the files do not say."""
 
@@ -34,7 +35,7 @@ class Hints:
     """Of the InferenceServices; None: what a server's name says before a `/`, else `default`."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Imported:
     """Custom resources, and what of the files is not in them."""
 
@@ -90,7 +91,7 @@ def from_deck(deck: Deck, sizes: Mapping[str, Mapping[str, float]], hints: Hints
     return Imported(tuple(manifests), tuple(_left_out(deck)))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Placed:
     placing: Placing
     remark: str

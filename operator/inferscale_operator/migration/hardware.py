@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from inferscale_queueing.frozen import frozen
 
 NVIDIA, AMD, GAUDI, TPU = "nvidia.com/gpu", "amd.com/gpu", "habana.ai/gaudi", "google.com/tpu"
 
@@ -23,7 +24,7 @@ PRODUCT_LABELS = (
 """Labels of nodes that tell which accelerator they have, the most telling first."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Placing:
     """Where pods find an accelerator."""
 
@@ -31,7 +32,7 @@ class Placing:
     node_selector: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """A common accelerator."""
 

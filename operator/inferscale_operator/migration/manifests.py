@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ from inferscale_operator.api import RESOURCES
 from inferscale_operator.api.base import API_VERSION
 from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
+from inferscale_queueing.frozen import frozen
 
 WIDTH = 110
 COMMAND = "  "
@@ -24,7 +24,7 @@ LARGEST_WHOLE = 1e15
 SPECS = {resource.kind: resource.spec for resource in RESOURCES}
 
 
-@dataclass(frozen=True)
+@frozen
 class Manifest:
     """A custom resource, and what whoever applies it should know."""
 

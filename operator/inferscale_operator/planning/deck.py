@@ -6,9 +6,10 @@ Rates are requests/min, times ms, costs per hour, power W.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
     CurrentAllocation,
     Performance,
@@ -40,7 +41,7 @@ class LatencyModelName(StrEnum):
     PREFILL_DECODE = "prefill-decode"
 
 
-@dataclass(frozen=True)
+@frozen
 class ModelData:
     """How a model runs on one accelerator profile."""
 
@@ -48,7 +49,7 @@ class ModelData:
     performance: Performance
 
 
-@dataclass(frozen=True)
+@frozen
 class Objectives:
     """What a service class promises for a model.
 
@@ -61,7 +62,7 @@ class Objectives:
     targets: Targets
 
 
-@dataclass(frozen=True)
+@frozen
 class Server:
     """One (service class, model) pair with its load and what it has now."""
 
@@ -87,7 +88,7 @@ class Server:
     service_cov: float = 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class OptimizerData:
     """How to optimise, as far as the file says; None: not said."""
 
@@ -104,7 +105,7 @@ class OptimizerData:
     max_cost: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Deck:
     """All that the files say."""
 

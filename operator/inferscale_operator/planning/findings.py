@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferscale_operator.errors import UsageError
+from inferscale_queueing.frozen import frozen
 
 _LONGEST_VALUE = 60
 _UNSHOWN = ("Cc", "Cs")
@@ -22,7 +23,7 @@ def shown(text: str) -> str:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One error: where it is, what is there and what would be right."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import Deck, LatencyModelName, Server
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
     Capacity,
     Load,
@@ -26,7 +27,7 @@ LARGEST_BATCH = 1_000_000
 """A batch beyond this is a slip in maxBatchSize, atTokens or the token lengths."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Options:
     """How to plan."""
 

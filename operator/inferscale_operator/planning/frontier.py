@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.planning.deck import Deck
 from inferscale_operator.planning.formulate import Options
 from inferscale_operator.planning.planner import make_plan
 from inferscale_operator.planning.report import Report
+from inferscale_queueing.frozen import frozen
 
 SCALES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0, 1.5, 2.0, 4.0)
 """What all targets are multiplied by."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Point:
     """A plan with all ITL targets times `scale`."""
 

@@ -10,10 +10,11 @@ integer program over the candidates that lose least by its prices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Candidates
 from inferscale_solver.prediction import Floats, Ints
 from inferscale_solver.program import Effort, Program, Relaxation, Solution, integer_solution, matrix
@@ -31,7 +32,7 @@ _RUNNING = 1e-3
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@frozen
 class Market:
     """What there is, what one may buy."""
 
@@ -44,7 +45,7 @@ class Market:
     """Most that is bought may cost an hour."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Procurement:
     """Which candidate every service takes, and what is proved about it."""
 
@@ -124,7 +125,7 @@ def _separate(found: Candidates, market: Market, ranked: Sequence[Sequence[int]]
     return Procurement(rows, unserved, spent)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Written:
     """The program. Columns: candidates, units bought by type. Rows: services, types, levels, cost, quotas."""
 

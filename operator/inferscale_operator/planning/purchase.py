@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import Deck
@@ -13,6 +13,7 @@ from inferscale_operator.planning.formulate import Options, problem_of
 from inferscale_operator.planning.planner import solve_problem
 from inferscale_operator.planning.procurement import Market, procure, units_of
 from inferscale_operator.planning.report import Report
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
     Candidates,
     Capacity,
@@ -26,7 +27,7 @@ from inferscale_solver import (
 from inferscale_solver.resources import resources
 
 
-@dataclass(frozen=True)
+@frozen
 class Item:
     """Units of one type."""
 
@@ -41,7 +42,7 @@ class Item:
         return self.buy * self.price
 
 
-@dataclass(frozen=True)
+@frozen
 class Purchase:
     """What to buy, and the plan on what is then there."""
 

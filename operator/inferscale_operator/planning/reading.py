@@ -17,6 +17,7 @@ from inferscale_operator.planning.deck import (
 from inferscale_operator.planning.findings import Findings
 from inferscale_operator.planning.optimizing import read_optimizer
 from inferscale_operator.planning.rows import UNREAD, Row, choice, one_of, read_json, rows
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
     CurrentAllocation,
     Performance,
@@ -32,7 +33,7 @@ LAST_PRIORITY = 100
 LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Files:
     """Where the files are; the last two may be absent."""
 

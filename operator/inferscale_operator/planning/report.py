@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from inferscale_operator.planning.deck import Deck, Server
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import CurrentAllocation, Decision, Outcome, Problem, Result
 
 _WITHIN = (Outcome.SERVED, Outcome.IDLE)
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """What one server gets; names and units as in the JSON output. No accelerator: it gets nothing."""
 
@@ -47,7 +48,7 @@ class Line:
         return self.outcome in _WITHIN
 
 
-@dataclass(frozen=True)
+@frozen
 class TypeTotal:
     """Units of one type of accelerator."""
 
@@ -58,7 +59,7 @@ class TypeTotal:
     """What one unit more would save, cost per hour; None where no bound was computed."""
 
 
-@dataclass(frozen=True)
+@frozen
 class WallTime:
     """How long it took, in seconds; no part of the plan."""
 
@@ -66,7 +67,7 @@ class WallTime:
     solve: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Report:
     """A plan in figures. Costs per hour, power in W."""
 
@@ -133,7 +134,7 @@ def report(deck: Deck, now: Deck, problem: Problem, result: Result, wall_time: W
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class _Bound:
     """What no plan can be better than."""
 

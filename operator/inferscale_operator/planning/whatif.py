@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import LARGEST_RATE, Deck, Objectives, Server
 from inferscale_operator.planning.findings import Findings
 from inferscale_operator.planning.reading import LAST_PRIORITY, LEAST_WEIGHT, MOST_TOKENS, MOST_WEIGHT
 from inferscale_operator.planning.rows import Row
+from inferscale_queueing.frozen import frozen
 from inferscale_solver import Profile
 
 Changed = Callable[[Deck, str, float], Deck | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One `NAME.FIELD=VALUE`."""
 

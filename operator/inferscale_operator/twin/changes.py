@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, timedelta
 from itertools import pairwise
 from typing import Any
@@ -18,9 +18,10 @@ from inferscale_operator.twin.history import Allocated
 from inferscale_operator.twin.ledger import cost_per_hour
 from inferscale_operator.twin.resources import START, Setting
 from inferscale_operator.twin.simulation import Outcome
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One change of what a service asks for; a move is one, from its beginning to its end.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+
+from inferscale_queueing.frozen import frozen
 
 Points = Sequence[tuple[float, float]]
 
@@ -33,7 +34,7 @@ class Stroke(StrEnum):
     DOTTED = "dotted"
 
 
-@dataclass(frozen=True)
+@frozen
 class Axis:
     """The time that all plots of a page have in common."""
 
@@ -64,7 +65,7 @@ class Axis:
         )
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """A line of a plot; its points are seconds and values, not a number where there is a gap."""
 
@@ -75,7 +76,7 @@ class Line:
     step: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Mark:
     """A point with a text that is shown on hover."""
 
@@ -85,7 +86,7 @@ class Mark:
     color: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Band:
     """What holds from when to when, below a plot."""
 
@@ -147,7 +148,7 @@ def plot(
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class _Frame:
     axis: Axis
     left: float

@@ -18,13 +18,14 @@ from inferscale_operator.twin.deployment import Deployment, Pod
 from inferscale_operator.twin.nodes import Nodes
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.scenario import FailingStart, NodeLoss
+from inferscale_queueing.frozen import frozen
 
 ROUNDS = 50
 CONTROLLER_S = 1.0
 CONTAINER = "engine"
 
 
-@dataclass(frozen=True)
+@frozen
 class Engine:
     """What a pod of a service is, by its template."""
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferscale_operator.twin.scenario import TokenSpec
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,7 +30,7 @@ _MOMENTS: Floats = _MIDDLES[19 * np.arange(POINTS) % POINTS]
 _BATCHES: Floats = np.array([*map(NormalDist().inv_cdf, _MIDDLES)])[(7 * np.arange(POINTS) + 25) % POINTS]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class FirstTokens:
     """Times to first token (ms) of the requests of an interval.
 

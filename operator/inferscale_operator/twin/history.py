@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Decision:
     """What a policy did about a service at one time."""
 
@@ -28,7 +29,7 @@ class Decision:
     """Whether a move began."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Allocated:
     """What was asked for from a time on."""
 
@@ -45,7 +46,7 @@ class Allocated:
         return self.replicas, self.accelerator
 
 
-@dataclass(frozen=True)
+@frozen
 class Prediction:
     """What was predicted for what a service had."""
 

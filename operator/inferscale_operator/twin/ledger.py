@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferscale_operator.twin.resources import Setting, SimulatedService
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ BINS = np.concatenate([[0.0], np.geomspace(0.1, 1e8, 701), [math.inf]])
 BIN_WIDTH = math.log(BINS[2] / BINS[1])
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Held:
     """What the services hold at a time.
 

@@ -11,6 +11,7 @@ import inferscale_queueing as queueing
 from inferscale_operator.twin.cluster import Engine
 from inferscale_operator.twin.engines import batch_limit, latency_model, length_step, memory_limit
 from inferscale_operator.twin.resources import SimulatedService
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +22,7 @@ MAX_RATE, FULL_ITL, FULL_PREFILL, FIXED_PREFILL, MEMORY, BATCH, STRETCH = range(
 IN_SERVICE, IN_QUEUE, WAIT, P_WAIT, ITL, PREFILL = range(CURVES := 6)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class Table:
     """A replica's model.
 

@@ -18,6 +18,7 @@ from inferscale_operator.twin.history import Decision, History
 from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import Samples
 from inferscale_operator.twin.traffic import Traffic
+from inferscale_queueing.frozen import frozen
 
 WINDOW_S = 1.0
 """Steps in which a coming load is integrated."""
@@ -56,7 +57,7 @@ class Static:
         """Nothing."""
 
 
-@dataclass(frozen=True)
+@frozen
 class HpaSettings:
     """A HorizontalPodAutoscaler (v2) on the average of a metric of the pods; Kubernetes' own defaults."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from inferscale_operator.twin.promql import compile_query
 from inferscale_operator.twin.resources import Setting
 from inferscale_operator.twin.samples import Samples
 from inferscale_operator.twin.scenario import MetricOutage
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class SimulatedPrometheus:
     """Answers the operator's queries from simulated samples, unless it is out of order."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from inferscale_operator.errors import UsageError
 from inferscale_operator.kube.parse import explain
 from inferscale_operator.snapshot import Resource
 from inferscale_operator.twin.scenario import Scenario, ServiceSpec
+from inferscale_queueing.frozen import frozen
 
 Spec = TypeVar("Spec", bound=BaseModel)
 Found = Mapping[tuple[str, str, str], Mapping[str, Any]]
@@ -33,7 +33,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 """When a simulation begins unless said."""
 
 
-@dataclass(frozen=True)
+@frozen
 class SimulatedService:
     """A service with everything it refers to."""
 
@@ -48,7 +48,7 @@ class SimulatedService:
     """By accelerator profile."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Setting:
     """A scenario with its custom resources."""
 
@@ -102,7 +102,7 @@ def make_setting(path: Path, document: Mapping[str, Any]) -> Setting:
     return _Reader(path, scenario).setting()
 
 
-@dataclass(frozen=True)
+@frozen
 class _Reader:
     path: Path
     scenario: Scenario

@@ -8,10 +8,12 @@ minutes more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
 SampleKey = tuple[str, str]
@@ -149,7 +151,7 @@ class Samples:
         return self._block
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Growth:
     """What series grew by in a window, extrapolated to its ends; NaN: not known. Shape (slots, columns)."""
 
@@ -158,7 +160,7 @@ class _Growth:
     """The same, were all of them counters."""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False)
 class _Block:
     """All samples that are kept."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +33,7 @@ from inferscale_operator.twin.resources import Setting, SimulatedService
 from inferscale_operator.twin.samples import LOOKBACK_S, Samples
 from inferscale_operator.twin.scenario import MetricOutage
 from inferscale_operator.twin.traffic import Traffic
+from inferscale_queueing.frozen import frozen
 
 POLICIES = ("inferscale", "static", "hpa-running", "hpa-queue", "hpa-kv", "keda", "clairvoyant")
 HPA_METRICS = {
@@ -52,7 +52,7 @@ class ServerMode(StrEnum):
     MEAN_VALUE = "mean-value"
 
 
-@dataclass(frozen=True)
+@frozen
 class PolicyChoice:
     """A policy under test.
 
@@ -68,7 +68,7 @@ class PolicyChoice:
     settings: dict[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """What came of one simulation."""
 

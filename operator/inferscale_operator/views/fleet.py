@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from inferscale_operator.views.objects import Raw, entry, key, spec, status, time
+from inferscale_queueing.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Latency:
     """A latency, ms; None: not known, or no such objective."""
 
@@ -24,7 +24,7 @@ class Latency:
         return self.objective is not None and seen is not None and seen > self.objective
 
 
-@dataclass(frozen=True)
+@frozen
 class ServiceLine:
     """A service."""
 
@@ -52,7 +52,7 @@ class ServiceLine:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class TypeLine:
     """Accelerators of a type, in units; None: not counted yet."""
 
@@ -63,7 +63,7 @@ class TypeLine:
     free: int | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Fleet:
     """All of it."""
 

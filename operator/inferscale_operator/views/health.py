@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.kube.writer import TIMES_EVERY_S
 from inferscale_operator.snapshot import UnknownCause
 from inferscale_operator.views.objects import Raw, condition, entry, key, spec, status, time
+from inferscale_queueing.frozen import frozen
 
 APPLY_CRDS = "kubectl apply --server-side -f crds/, or upgrade the chart"
 LEAST_MARGIN_S = 60.0
@@ -28,14 +28,14 @@ FORWARD = ("CapacityLimited", "SLOAtRisk")
 MEANT = frozenset({"Recommend", "Paused"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Refused:
     """Something that could not be read, and why."""
 
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """What was read of a cluster."""
 
@@ -50,7 +50,7 @@ class Seen:
     allocations: Sequence[Raw] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Check:
     """One thing that must be well."""
 
@@ -60,7 +60,7 @@ class Check:
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ServiceHealth:
     """A service in one row."""
 
@@ -75,7 +75,7 @@ class ServiceHealth:
     """What holds it back and what to do; empty: nothing does."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Health:
     """How it is."""
 
