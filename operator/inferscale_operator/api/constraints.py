@@ -52,7 +52,8 @@ class Keyed:
         }
 
     def _check(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
-        _refuse_duplicates(self.key, [getattr(item, self.key) for item in items])
+        if len(items) > 1:
+            _refuse_duplicates(self.key, [getattr(item, self.key) for item in items])
         return items
 
 

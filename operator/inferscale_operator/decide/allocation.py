@@ -18,7 +18,7 @@ from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.load import known_lengths
 from inferscale_operator.decide.startup import with_startup
 from inferscale_operator.snapshot import LoadState, ServiceState, Snapshot
-from inferscale_solver import Allocation, Decision
+from inferscale_solver import Allocation, CandidateOutcome, Decision
 
 FAILED_MOVES_LIMIT = 16
 """Failed moves that a status takes."""
@@ -90,18 +90,22 @@ def load_status(subject: Subject, snapshot: Snapshot) -> LoadStatus:
 
 def candidate_statuses(decision: Decision) -> tuple[CandidateStatus, ...]:
     """What was considered and why it lost."""
-    return tuple(
-        CandidateStatus(
-            accelerator=c.profile,
-            outcome=c.rejection.value,
-            message=c.message,
-            replicas=c.allocation.replicas if c.allocation else None,
-            max_batch=c.allocation.max_batch if c.allocation else None,
-            cost=_rounded(c.allocation.cost) if c.allocation else None,
-            itl=_rounded(c.allocation.itl) if c.allocation else None,
-            ttft=_rounded(c.allocation.ttft) if c.allocation else None,
-        )
-        for c in decision.candidates
+    return tuple(_candidate_status(candidate) for candidate in decision.candidates)
+
+
+def _candidate_status(candidate: CandidateOutcome) -> CandidateStatus:
+    outcome, message, allocation = candidate.rejection.value, candidate.message, candidate.allocation
+    if allocation is None:
+        return CandidateStatus(accelerator=candidate.profile, outcome=outcome, message=message)
+    return CandidateStatus(
+        accelerator=candidate.profile,
+        outcome=outcome,
+        message=message,
+        replicas=allocation.replicas,
+        max_batch=allocation.max_batch,
+        cost=_rounded(allocation.cost),
+        itl=_rounded(allocation.itl),
+        ttft=_rounded(allocation.ttft),
     )
 
 
@@ -110,6 +114,8 @@ def failed_moves_kept(
 ) -> tuple[FailedMove, ...]:
     """The last one of each profile, while it is left out; no more than a status takes."""
     before = state.allocation.failed_moves if state.allocation is not None else ()
+    if not before and not more:
+        return ()
     latest = {failed.accelerator: failed for failed in (*before, *more)}
     retry = snapshot.policy.moves.retry_after_seconds
     kept = [f for f in latest.values() if (snapshot.time - f.time).total_seconds() < retry]

@@ -41,17 +41,15 @@ def behaviour(spec: InferenceServiceSpec, snapshot: Snapshot) -> Behaviour:
             f"{field} is 0, and its metrics preset has no gateway that could tell that requests wait:"
             " it counts as 1. Set it to 1, or name a preset with a gateway"
         )
-    up = own.scale_up.stabilization_window_seconds
+    up, down = own.scale_up.stabilization_window_seconds, own.scale_down.stabilization_window_seconds
     if up is None:
         up = default.scale_up.stabilization_window_seconds
+    if down is None:
+        down = default.scale_down.stabilization_window_seconds
     return Behaviour(
         windows=Windows(
             up=UP_WINDOW_S if up is None else up,
-            down=_first(
-                own.scale_down.stabilization_window_seconds,
-                default.scale_down.stabilization_window_seconds,
-                DOWN_WINDOW_S,
-            ),
+            down=DOWN_WINDOW_S if down is None else down,
             tick=snapshot.policy.tick_seconds,
             # Unless somebody asked for a window.
             overdue=0 if up is None else None,
@@ -62,7 +60,3 @@ def behaviour(spec: InferenceServiceSpec, snapshot: Snapshot) -> Behaviour:
         bounds=bounds,
         no_wake_up=no_wake_up,
     )
-
-
-def _first(*values: int | None) -> int:
-    return next(v for v in values if v is not None)

@@ -42,6 +42,8 @@ def wakes(subject: Subject) -> bool:
 
 def not_placed(subject: Subject) -> tuple[EventNote, ...]:
     """A warning when it is first found that a replica cannot be placed."""
+    if not subject.unschedulable:
+        return ()
     before = subject.state.allocation
     known = {(r.accelerator, r.pod) for r in before.unschedulable} if before is not None else set()
     if all((r.accelerator, r.pod) in known for r in subject.unschedulable):

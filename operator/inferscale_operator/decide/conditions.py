@@ -60,17 +60,21 @@ def conditions(
         kind: _condition(kind, finding, earlier.get(kind), generation, now)
         for kind, finding in findings.items()
     }
-    return tuple(condition for _, condition in sorted({**earlier, **stated}.items()))
+    after = earlier | stated
+    return tuple(after[kind] for kind in sorted(after))
 
 
 def _condition(
     kind: str, finding: Finding, before: Condition | None, generation: int, now: datetime
 ) -> Condition:
     message = cut(finding.message)
-    said = finding.reason, message, generation
     if before is None or before.status is not finding.status:
         since = now.replace(microsecond=0)
-    elif (before.reason, before.message, before.observed_generation) == said:
+    elif (
+        before.reason == finding.reason
+        and before.message == message
+        and before.observed_generation == generation
+    ):
         return before
     else:
         since = before.last_transition_time

@@ -25,15 +25,12 @@ def resources_of(
         members: The profiles of the type.
         more: Tolerations in the pod templates of the services that use the type: a move keeps them.
     """
-    return tuple(
-        dict.fromkeys(
-            profile.resource_name
-            for profile in members
-            if _selects(profile, node)
-            and node.allocatable.get(profile.resource_name, 0) > 0
-            and not obstacle(node, profile, more)
-        )
-    )
+    found: dict[str, None] = {}
+    for profile in members:
+        there = _selects(profile, node) and node.allocatable.get(profile.resource_name, 0) > 0
+        if there and not obstacle(node, profile, more):
+            found[profile.resource_name] = None
+    return tuple(found)
 
 
 def obstacle(node: NodeState, profile: AcceleratorProfileSpec, more: Sequence[Toleration] = ()) -> str:
@@ -42,8 +39,8 @@ def obstacle(node: NodeState, profile: AcceleratorProfileSpec, more: Sequence[To
         return "it is cordoned"
     if not node.usable:
         return "it is not ready"
-    own = [t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations]
     for taint in node.taints:
+        own = (t.model_dump(by_alias=True, exclude_none=True) for t in profile.tolerations)
         if not any(tolerates(toleration, taint) for toleration in (*own, *more)):
             value = f"={taint.value}" if taint.value else ""
             return f"its taint {taint.key}{value}:{taint.effect} is not tolerated"

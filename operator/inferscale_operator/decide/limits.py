@@ -70,10 +70,15 @@ def budget(policy: OptimizerPolicySpec, pinned: Sequence[Subject]) -> float | No
 
 def quotas(policy: OptimizerPolicySpec, pinned: Sequence[Subject]) -> tuple[Quota, ...]:
     """What is left of each quota of the policy for the services that are decided."""
+
+    def left(quota: AcceleratorQuota) -> int:
+        taken = (destination(s).get(quota.type, 0) for s in pinned if counts(quota, s))
+        return max(quota.units - sum(taken), 0)
+
     return tuple(
         Quota(
             type=quota.type,
-            units=max(quota.units - sum(destination(s)[quota.type] for s in pinned if counts(quota, s)), 0),
+            units=left(quota),
             namespace=quota.namespace,
             service_class=quota.service_class,
         )
@@ -89,27 +94,25 @@ def counts(quota: AcceleratorQuota, subject: Subject) -> bool:
     )
 
 
-def claims(subject: Subject) -> Counter[str]:
+def claims(subject: Subject) -> dict[str, int]:
     """Units by type that a service asks for now; during a move both sides of it."""
-    units: Counter[str] = Counter()
     move = subject.state.allocation.move if subject.state.allocation is not None else None
     if move is None:
-        units[subject.kind(subject.accelerator)] += subject.deployment.replicas * subject.units(
-            subject.accelerator
-        )
-        return units
+        here = subject.accelerator
+        return {subject.kind(here): subject.deployment.replicas * subject.units(here)}
+    units: Counter[str] = Counter()
     for side in (move.source, move.to):
         if side.accelerator in subject.performances:
             units[subject.kind(side.accelerator)] += side.replicas * subject.units(side.accelerator)
     return units
 
 
-def destination(subject: Subject) -> Counter[str]:
+def destination(subject: Subject) -> dict[str, int]:
     """Units by type that a service holds when its move, if there is one, is over."""
     side = _destination(subject)
     if side is None:
         return claims(subject)
-    return Counter({subject.kind(side.accelerator): side.replicas * subject.units(side.accelerator)})
+    return {subject.kind(side.accelerator): side.replicas * subject.units(side.accelerator)}
 
 
 def _destination(subject: Subject) -> MoveSide | None:

@@ -186,7 +186,8 @@ def standing(events: Sequence[ScaleEvent], holding: Holding) -> tuple[ScaleEvent
 
 def remember(events: Iterable[ScaleEvent], limits: Limits, now: datetime) -> tuple[ScaleEvent, ...]:
     """The changes that still count, no more of them than a status takes."""
-    kept = [event for event in events if now - limits.longest_period < event.time <= now]
+    oldest = now - limits.longest_period
+    kept = [event for event in events if oldest < event.time <= now]
     while len(kept) > EVENTS_LIMIT:
         # Two become one at the later time: what is known less exactly never lets more through.
         first, second, *rest = kept

@@ -67,8 +67,8 @@ def decided_plan(
     """A service with a decision."""
     reason, message = _why(subject, outlook, patch, move)
     message = f"{message}{planned_beyond(outlook.planned, subject)}"
-    decision, figures = outlook.decision, outlook.figures
-    target = outlook.intent.target
+    decision, figures, target = outlook.decision, outlook.figures, outlook.intent.target
+    before = subject.state.allocation
     entry = present_entry(
         subject,
         accelerator=outlook.grant.accelerator,
@@ -92,8 +92,8 @@ def decided_plan(
         history=outlook.history,
         move=move,
         failed_moves=failed_moves_kept(subject.state, snapshot),
-        last_move=subject.state.allocation.last_move if subject.state.allocation else None,
-        startup_times=subject.state.allocation.startup_times if subject.state.allocation else (),
+        last_move=before.last_move if before is not None else None,
+        startup_times=before.startup_times if before is not None else (),
         scale_events=scale_events(
             subject,
             Holding(outlook.grant.accelerator, outlook.grant.replicas) if patch is not None else None,

@@ -91,14 +91,18 @@ def _telling(history: Sequence[Recommendation]) -> tuple[Recommendation, ...]:
 
     Later ones are in every window that an earlier one is in, so no outcome changes.
     """
-    rates: dict[tuple[str, int, int | None], tuple[float, float]] = {}
+    least: dict[tuple[str, int, int | None], float] = {}
+    most: dict[tuple[str, int, int | None], float] = {}
     kept: list[Recommendation] = []
     for past in reversed(history):
-        allocation = (past.accelerator, past.replicas, past.max_batch)
-        least, most = rates.get(allocation, (math.inf, -math.inf))
-        if not least <= past.rate <= most:
+        allocation, rate = (past.accelerator, past.replicas, past.max_batch), past.rate
+        smallest, largest = rate < least.get(allocation, math.inf), rate > most.get(allocation, -math.inf)
+        if smallest:
+            least[allocation] = rate
+        if largest:
+            most[allocation] = rate
+        if smallest or largest:
             kept.append(past)
-            rates[allocation] = (min(least, past.rate), max(most, past.rate))
     return tuple(reversed(kept))
 
 

@@ -219,7 +219,7 @@ def _quotas(
 
     def taken(key: str, subject: Subject, kind: str) -> int:
         if key not in outlooks:
-            return destination(subject)[kind]
+            return destination(subject).get(kind, 0)
         target = outlooks[key].intent.target
         fits = subject.kind(target.accelerator) == kind
         return target.replicas * subject.units(target.accelerator) if fits else 0

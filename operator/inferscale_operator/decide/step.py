@@ -106,15 +106,14 @@ def grants(
         budget: How many may move at once.
     """
     ordered = sorted(intents, key=lambda i: (i.subject.priority, i.subject.key))
-    coming_free = _coming_free(stocks, holders)
     donors: dict[str, bool] = {}
     # A donor that moves may need what somebody of still lower priority has to give up, and so on.
     while True:
         giving = [
             replace(i, stabilized=i.target, gate=None) if i.subject.key in donors else i for i in ordered
         ]
-        granted = _Granting(giving, stocks, holders, budget, donors, coming_free).all()
-        more = _donors(giving, granted, coming_free) | donors
+        granted = _Granting(giving, stocks, holders, budget, donors).all()
+        more = _donors(giving, granted, stocks, holders) | donors
         if more.keys() == donors.keys():
             return {
                 key: replace(grant, donated=True) if key in donors else grant
@@ -133,12 +132,10 @@ class _Granting:
         holders: Sequence[Subject],
         budget: Budget,
         donors: Mapping[str, bool],
-        coming_free: Mapping[str, int],
     ) -> None:
         self._ordered, self._stocks, self._budget = ordered, stocks, budget
         self._holders = sorted(holders, key=lambda s: (s.priority, s.key))
         self._needy = {key for key, needy in donors.items() if needy}
-        self._coming_free = coming_free
 
     def all(self) -> dict[str, Grant]:
         """What everybody gets."""
@@ -208,7 +205,7 @@ class _Granting:
             moving: Services that move, to be added to.
         """
         granted: dict[str, Grant] = {}
-        coming = Counter(self._coming_free)
+        coming = _coming_free(self._stocks, self._holders)
         for intent in self._ordered:
             subject, grant = intent.subject, first[intent.subject.key]
             if not intent.moves or intent.stabilized.replicas == 0:
@@ -300,7 +297,7 @@ def _coming_free(stocks: Mapping[str, Stock], holders: Sequence[Subject]) -> Cou
     for subject in holders:
         owner, claimed = (subject.deployment.namespace, subject.deployment.name), claims(subject)
         for kind, stock in stocks.items():
-            units[kind] += max(stock.held.get(owner, 0) - claimed[kind], 0)
+            units[kind] += max(stock.held.get(owner, 0) - claimed.get(kind, 0), 0)
         move = subject.state.allocation.move if subject.state.allocation is not None else None
         if move is not None and move.source.accelerator == subject.accelerator:
             kind = subject.kind(subject.accelerator)
@@ -361,11 +358,16 @@ def _scaled(subject: Subject, room: Room, now: int, wanted: int) -> Grant:
 
 
 def _donors(
-    ordered: Sequence[Intent], granted: Mapping[str, Grant], coming_free: Mapping[str, int]
+    ordered: Sequence[Intent],
+    granted: Mapping[str, Grant],
+    stocks: Mapping[str, Stock],
+    holders: Sequence[Subject],
 ) -> dict[str, bool]:
     """Who gives way, and whether for somebody who is short of what its objectives need."""
+    if not any(grant.lacking for grant in granted.values()):
+        return {}
     donors: dict[str, bool] = {}
-    given = Counter(coming_free)
+    given = _coming_free(stocks, holders)
     able: dict[str, deque[tuple[Intent, int]]] = {}
     for other in sorted(ordered, key=lambda i: (-i.subject.priority, i.subject.key)):
         kind = other.subject.kind(other.subject.accelerator)

@@ -51,11 +51,14 @@ def unschedulable(
         settings: The limits.
         now: The time.
     """
+    records = before.unschedulable if before is not None else ()
+    if not waiting and not records:
+        return ()
     limit = timedelta(seconds=settings.unschedulable_after_seconds)
     rest = timedelta(seconds=settings.unschedulable_retry_after_seconds)
     known: Mapping[str, UnschedulablePod] = {
         record.accelerator: record
-        for record in (before.unschedulable if before is not None else ())
+        for record in records
         if (namespace, record.pod) not in placed and now - record.seen < rest
     }
     moving = before is not None and before.move is not None
