@@ -71,7 +71,10 @@ class LoadState(StrEnum):
     @property
     def known(self) -> bool:
         """Whether there is a load to decide for."""
-        return self in (LoadState.OBSERVED, LoadState.IDLE, LoadState.PARTIAL)
+        return self in _KNOWN
+
+
+_KNOWN = (LoadState.OBSERVED, LoadState.IDLE, LoadState.PARTIAL)
 
 
 class UnknownCause(StrEnum):

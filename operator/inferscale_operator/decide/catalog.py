@@ -23,6 +23,8 @@ from inferscale_operator.snapshot import DeploymentState, PodState, ServiceState
 from inferscale_queueing.frozen import frozen
 from inferscale_solver import Load
 
+_PATCHED = (Mode.APPLY, Mode.APPROVE)
+
 
 @frozen
 class Catalog:
@@ -376,7 +378,7 @@ def _unrecognised(
 
 def applies(spec: InferenceServiceSpec) -> bool:
     """Whether the Deployment may be patched at all."""
-    return spec.mode in (Mode.APPLY, Mode.APPROVE)
+    return spec.mode in _PATCHED
 
 
 def _names(known: Iterable[str]) -> str:

@@ -43,11 +43,7 @@ def grace_finding(subject: Subject) -> dict[str, Finding]:
     given, longest = subject.deployment.grace_seconds, long_request(subject)
     if given is None or longest is None:
         return {}
-    short_before = any(
-        condition.type == CONDITION and condition.status is ConditionStatus.FALSE
-        for condition in subject.state.resource.conditions
-    )
-    if given >= longest.seconds * (MARGIN if short_before else 1.0):
+    if given >= longest.seconds * MARGIN or (given >= longest.seconds and not _short_before(subject)):
         return {CONDITION: true("Sufficient")}
     message = (
         f"Deployment {subject.deployment.name}: terminationGracePeriodSeconds is {given}, and a long request"
@@ -56,3 +52,10 @@ def grace_finding(subject: Subject) -> dict[str, Finding]:
         f" set at least {math.ceil(longest.seconds * MARGIN)}"
     )
     return {CONDITION: false("GracePeriodTooShort", message)}
+
+
+def _short_before(subject: Subject) -> bool:
+    return any(
+        condition.type == CONDITION and condition.status is ConditionStatus.FALSE
+        for condition in subject.state.resource.conditions
+    )

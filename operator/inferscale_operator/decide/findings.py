@@ -26,6 +26,14 @@ LOAD_REASONS = {
     LoadState.NOT_ASKED: "MetricsUnknown",
 }
 
+# What most services say at rest.
+_NOT_PAUSED = false("NotPaused")
+_VALID = true("Valid")
+_UP_TO_DATE = true("UpToDate")
+_SUFFICIENT = false("Sufficient")
+_WITHIN_OBJECTIVES = false("WithinObjectives")
+_NOT_MOVING = false("NotMoving")
+
 
 @frozen
 class Figures:
@@ -89,7 +97,7 @@ def held_findings(
         "Applied": false(refusal.reason, refusal.message) if refusal is not None else held,
         "CapacityLimited": held,
         "SLOAtRisk": _observed_risk(subject) or held,
-        "Moving": false("NotMoving"),
+        "Moving": _NOT_MOVING,
         "Ready": false(reason, message),
     }
 
@@ -109,7 +117,7 @@ def moving_findings(subject: Subject, move: MoveStatus | None, message: str) -> 
         "Optimized": moving,
         "Applied": true("Moving" if move is not None else "Moved", message),
         "CapacityLimited": moving,
-        "Moving": true(move.step.value, message) if move is not None else false("NotMoving"),
+        "Moving": true(move.step.value, message) if move is not None else _NOT_MOVING,
         "Ready": true("Moving", message),
     }
 
@@ -122,7 +130,7 @@ def paused_findings(subject: Subject, message: str) -> dict[str, Finding]:
         **_common(subject.state),
         "ProfileValid": _valid(subject),
         "Applied": false("Paused", message),
-        "Moving": false("NotMoving"),
+        "Moving": _NOT_MOVING,
         "Ready": false("Paused", message),
     }
 
@@ -180,7 +188,7 @@ def _not_moving(subject: Subject, outlook: Outlook) -> Finding:
             f"Deployment {subject.deployment.name} has strategy Recreate, so a change of accelerator or batch"
             " would be an outage: give it RollingUpdate, or allow it with spec.moves.allowDowntime",
         )
-    return false("NotMoving")
+    return _NOT_MOVING
 
 
 def unschedulable_message(subject: Subject) -> str:
@@ -196,7 +204,7 @@ def unschedulable_message(subject: Subject) -> str:
 
 def _common(state: ServiceState) -> dict[str, Finding]:
     paused = state.resource.spec is not None and state.resource.spec.mode is Mode.PAUSED
-    return {"Paused": true("Paused") if paused else false("NotPaused")}
+    return {"Paused": true("Paused") if paused else _NOT_PAUSED}
 
 
 def load_reason(load: ObservedLoad) -> str:
@@ -206,7 +214,7 @@ def load_reason(load: ObservedLoad) -> str:
 
 def _valid(subject: Subject) -> Finding:
     no_wake_up = subject.behaviour.no_wake_up
-    return false("NoWakeUp", no_wake_up) if no_wake_up else true("Valid")
+    return false("NoWakeUp", no_wake_up) if no_wake_up else _VALID
 
 
 def _metrics(load: ObservedLoad) -> Finding:
@@ -236,7 +244,7 @@ def _applied(
         return false(outlook.template_refusal.reason, outlook.template_refusal.message)
     if outlook.intent.stabilized.held:
         return true(outlook.intent.stabilized.why, outlook.intent.stabilized.held)
-    return true("UpToDate")
+    return _UP_TO_DATE
 
 
 def _capacity(outlook: Outlook) -> Finding:
@@ -252,7 +260,7 @@ def _capacity(outlook: Outlook) -> Finding:
             return true(shed_reason(decision) or decision.outcome.value, decision.reason)
     elif decision.limits:
         return true("CheaperIsExhausted", decision.reason)
-    return false("Sufficient")
+    return _SUFFICIENT
 
 
 def shed_reason(decision: Decision) -> str | None:
@@ -281,7 +289,7 @@ def _risk(subject: Subject, outlook: Outlook) -> Finding:
             f"{intent.needed_here} replicas on {subject.accelerator} are needed at this load,"
             f" there are {replicas}",
         )
-    return false("WithinObjectives")
+    return _WITHIN_OBJECTIVES
 
 
 def _observed_risk(subject: Subject) -> Finding | None:

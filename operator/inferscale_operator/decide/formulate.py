@@ -35,6 +35,8 @@ from inferscale_solver import (
     solve,
 )
 
+_WITHIN_OBJECTIVES = (Outcome.SERVED, Outcome.IDLE)
+
 
 @frozen
 class Decided:
@@ -156,7 +158,7 @@ def _no_more_than_runs(subjects: Mapping[str, Subject], stocks: Mapping[str, Sto
 
 def served(decision: Decision) -> bool:
     """Whether the service is within its objectives by the plan."""
-    return decision.outcome in (Outcome.SERVED, Outcome.IDLE)
+    return decision.outcome in _WITHIN_OBJECTIVES
 
 
 def _decide(

@@ -20,6 +20,7 @@ from inferscale_operator.snapshot import LoadState, Snapshot
 from inferscale_queueing.frozen import frozen
 from inferscale_solver import Allocation, Decision, Rejection, required_rate
 
+_FITTING = (Rejection.CHOSEN, Rejection.DEARER, Rejection.CAPACITY)
 SAME_BATCH = 0.25
 """Share by which the best batch may differ from that of a plan that waits for approval."""
 
@@ -74,7 +75,7 @@ def _lasting(
 def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
     """Profiles besides the present one on which the objectives hold, the cheapest first."""
     stays = subject.spec.keep_accelerator or subject.behaviour.keeps_accelerator
-    if subject.state.load.state is LoadState.PARTIAL or stays:
+    if subject.state.load.state is LoadState.PARTIAL or stays or not served(decision):
         return ()
     managed = subject.spec.batch.mode is BatchMode.MANAGED
     fitting = [
@@ -82,8 +83,7 @@ def _stops(subject: Subject, decision: Decision) -> tuple[Holding, ...]:
         for c in decision.candidates
         if c.allocation is not None
         and c.profile != subject.accelerator
-        and c.rejection in (Rejection.CHOSEN, Rejection.DEARER, Rejection.CAPACITY)
-        and served(decision)
+        and c.rejection in _FITTING
         and c.allocation.replicas > 0
     ]
     return tuple(

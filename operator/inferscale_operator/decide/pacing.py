@@ -17,6 +17,7 @@ from inferscale_operator.api.inference_allocation import ScaleEvent
 from inferscale_operator.decide.stabilization import Holding, Stabilized
 from inferscale_queueing.frozen import frozen
 
+_DISABLED = SelectPolicy.DISABLED
 EVENTS_LIMIT = 128
 """Scale events that a status takes."""
 
@@ -35,7 +36,7 @@ class Rules:
     @property
     def disabled(self) -> bool:
         """Whether nothing may change in this direction."""
-        return self.select is SelectPolicy.DISABLED
+        return self.select is _DISABLED
 
 
 @frozen
