@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from builders import after, merged, of, pods_of
-from inferscale_operator.api.inference_allocation import MoveStep
+from inferscale_operator.api.moves import MoveStep
 from inferscale_operator.decide import decide
 from inferscale_operator.plan import Plan, ServicePlan
 from inferscale_operator.snapshot import ObservedLoad, PodState, Snapshot

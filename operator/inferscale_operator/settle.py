@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from inferscale_operator.act import act
-from inferscale_operator.api.inference_allocation import InferenceAllocationStatus, MoveStep
+from inferscale_operator.api.inference_allocation import InferenceAllocationStatus
+from inferscale_operator.api.moves import MoveStep
 from inferscale_operator.decide import advance
 from inferscale_operator.decide.moves import begin_roll_back, release
 from inferscale_operator.kube import writer

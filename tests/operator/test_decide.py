@@ -37,16 +37,13 @@ from builders import (
 )
 from deployment_model import START_S, ModelDeployment
 from inferscale_operator.api.inference_allocation import (
-    FailedMove,
     InferenceAllocationStatus,
     LoadStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
     Recommendation,
     ScaleEvent,
     UnschedulablePod,
 )
+from inferscale_operator.api.moves import FailedMove, MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide import advance, decide
 from inferscale_operator.plan import Plan, ServicePlan, dump_plan
 from inferscale_operator.snapshot import (

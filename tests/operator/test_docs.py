@@ -13,9 +13,10 @@ import yaml
 from fleet.load import read_loads
 from inferscale_operator import decide
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.inference_allocation import GateType, MoveStep
+from inferscale_operator.api.inference_allocation import GateType
 from inferscale_operator.api.inference_service import InferenceServiceSpec
 from inferscale_operator.api.model_profile import ModelProfileSpec
+from inferscale_operator.api.moves import MoveStep
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.api.service_class import ServiceClassSpec
 from inferscale_operator.cli import run

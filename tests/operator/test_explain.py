@@ -13,12 +13,12 @@ import pytest
 from builders import NAMESPACE, NOW, behavior, load, service, world
 from inferscale_operator.api.inference_allocation import (
     AdoptedState,
-    FailedMove,
     InferenceAllocationStatus,
     RevertedField,
     RevertStatus,
     SavingsStatus,
 )
+from inferscale_operator.api.moves import FailedMove
 from inferscale_operator.cli import main
 from inferscale_operator.commands import approve, explain
 from inferscale_operator.decide import decide

@@ -27,13 +27,8 @@ from builders import (
 from inferscale_operator.api.inference_allocation import (
     GateStatus,
     InferenceAllocationStatus,
-    LastMove,
-    MoveOutcome,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
-    StartupTime,
 )
+from inferscale_operator.api.moves import LastMove, MoveOutcome, MoveSide, MoveStatus, MoveStep, StartupTime
 from inferscale_operator.decide import decide
 from inferscale_operator.plan import ServicePlan
 from inferscale_operator.snapshot import ServiceState, Snapshot

@@ -26,7 +26,7 @@ from builders import (
 )
 from deployment_model import START_S, ModelDeployment
 from fleet_model import ModelFleet
-from inferscale_operator.api.inference_allocation import MoveSide, MoveStatus, MoveStep
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide.growth import Sides, more
 from inferscale_operator.decide.moves import advance
 from inferscale_operator.snapshot import ObservedLoad

@@ -13,10 +13,8 @@ from builders import NOW, later, pod_spec
 from deployment_model import START_S, ModelDeployment
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide.moves import Advance, advance, begin_roll_back, release
 from inferscale_operator.plan import DeploymentPatch
 from inferscale_operator.snapshot import DeploymentState, ReplicaSetState

@@ -20,7 +20,7 @@ from builders import (
     service_class,
     world,
 )
-from inferscale_operator.api.inference_allocation import FailedMove, MoveSide, MoveStatus, MoveStep
+from inferscale_operator.api.moves import FailedMove, MoveSide, MoveStatus, MoveStep
 from inferscale_operator.api.optimizer_policy import OptimizerPolicySpec
 from inferscale_operator.decide import decide
 from inferscale_operator.metrics.queries import Answer, Answers, Query

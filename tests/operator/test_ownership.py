@@ -8,13 +8,11 @@ import pytest
 from builders import NOW, after, condition, deployment, later, load, pod_spec, policy, service, world
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
     RevertedField,
     RevertStatus,
     WrittenState,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide import decide
 from inferscale_operator.kube.parse import parse_deployment
 from inferscale_operator.plan import Plan, ServicePlan

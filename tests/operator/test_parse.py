@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import kubernetes_objects as objects
-from inferscale_operator.api.inference_allocation import MoveStep
 from inferscale_operator.api.inference_service import InferenceServiceSpec
+from inferscale_operator.api.moves import MoveStep
 from inferscale_operator.kube.parse import (
     parse_allocation,
     parse_autoscaler,

@@ -25,11 +25,9 @@ from builders import (
 from inferscale_operator.api.inference_allocation import (
     AdoptedState,
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
     SavingsStatus,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide import advance, decide
 from inferscale_operator.plan import Plan, ServicePlan
 from inferscale_operator.snapshot import LoadState, ObservedLoad, Resource, Snapshot

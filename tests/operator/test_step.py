@@ -21,10 +21,8 @@ from builders import (
 )
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide.accelerators import Stock, stocks
 from inferscale_operator.decide.catalog import Subject, catalog, examine
 from inferscale_operator.decide.stabilization import Stabilized

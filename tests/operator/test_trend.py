@@ -14,9 +14,8 @@ from builders import NOW, later, load, of, policy, service, world
 from inferscale_operator.api.inference_allocation import (
     ArrivalSample,
     InferenceAllocationStatus,
-    ScalingUp,
-    StartupTime,
 )
+from inferscale_operator.api.moves import ScalingUp, StartupTime
 from inferscale_operator.decide import decide
 from inferscale_operator.decide.catalog import Subject, catalog, examine
 from inferscale_operator.decide.trend import SAMPLES_LIMIT, samples, trend

@@ -25,11 +25,9 @@ from builders import (
 )
 from inferscale_operator.api.inference_allocation import (
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
     UnschedulablePod,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.api.optimizer_policy import SafetySettings
 from inferscale_operator.decide import decide
 from inferscale_operator.decide.unschedulable import unschedulable, waiting_pods

@@ -10,10 +10,8 @@ import pytest
 from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
     InferenceAllocationStatus,
-    MoveSide,
-    MoveStatus,
-    MoveStep,
 )
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.kube import kinds
 from inferscale_operator.kube.writer import Worth, send_event, status_json, worth
 from inferscale_operator.plan import EventNote, EventType, ObjectRef

@@ -7,12 +7,9 @@ from typing import Any
 from inferscale_operator.api.inference_allocation import (
     AllocationEntry,
     CandidateStatus,
-    FailedMove,
-    LastMove,
     LoadStatus,
-    MoveOutcome,
-    StartupTime,
 )
+from inferscale_operator.api.moves import FailedMove, LastMove, MoveOutcome, StartupTime
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.load import known_lengths

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from inferscale_operator.api.inference_allocation import GateStatus, GateType, MoveSide, PendingPlan
+from inferscale_operator.api.inference_allocation import GateStatus, GateType, PendingPlan
 from inferscale_operator.api.inference_service import Mode
+from inferscale_operator.api.moves import MoveSide
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.stabilization import Stabilized
 from inferscale_operator.decide.step import Intent

@@ -8,9 +8,10 @@ from datetime import timedelta
 from functools import cached_property
 
 from inferscale_operator.api.accelerator_profile import AcceleratorProfileSpec
-from inferscale_operator.api.inference_allocation import FailedMove, UnschedulablePod
+from inferscale_operator.api.inference_allocation import UnschedulablePod
 from inferscale_operator.api.inference_service import BatchMode, InferenceServiceSpec, Mode
 from inferscale_operator.api.model_profile import ModelProfileSpec, PerformanceSchema
+from inferscale_operator.api.moves import FailedMove
 from inferscale_operator.api.service_class import ModelTargets, ServiceClassSpec
 from inferscale_operator.decide.accelerators import recognise, serving_container, units_per_replica
 from inferscale_operator.decide.behaviour import Behaviour, behaviour

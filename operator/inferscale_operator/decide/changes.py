@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from inferscale_operator.api.inference_allocation import MoveStatus, ScaleEvent
+from inferscale_operator.api.inference_allocation import ScaleEvent
+from inferscale_operator.api.moves import MoveStatus
 from inferscale_operator.decide.approval import approval_events
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.decide.findings import Outlook, move_message, unschedulable_message

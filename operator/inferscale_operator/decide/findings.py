@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from inferscale_operator.api.inference_allocation import GateStatus, MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_allocation import GateStatus, Recommendation
 from inferscale_operator.api.inference_service import Mode
+from inferscale_operator.api.moves import MoveStatus, MoveStep
 from inferscale_operator.decide.approval import Approval
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.conditions import Finding, false, true, unknown

@@ -15,7 +15,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import inferscale_queueing as queueing
-from inferscale_operator.api.inference_allocation import MoveStatus, MoveStep, Recommendation
+from inferscale_operator.api.inference_allocation import Recommendation
+from inferscale_operator.api.moves import MoveStatus, MoveStep
 from inferscale_operator.decide.accelerators import Room
 from inferscale_operator.decide.catalog import Catalog, Subject, applies
 from inferscale_operator.decide.formulate import rates_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from inferscale_operator.api.inference_allocation import MoveSide, MoveStep
 from inferscale_operator.api.limits import AcceleratorQuota
+from inferscale_operator.api.moves import MoveSide, MoveStep
 from inferscale_operator.api.optimizer_policy import Accelerators, OptimizerPolicySpec
 from inferscale_operator.decide.accelerators import Stock
 from inferscale_operator.decide.catalog import Subject

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from inferscale_operator.api.inference_allocation import FailedMove, MoveStatus, MoveStep
+from inferscale_operator.api.moves import FailedMove, MoveStatus, MoveStep
 from inferscale_operator.plan import DeploymentPatch, EventNote, EventType
 from inferscale_operator.snapshot import DeploymentState
 from inferscale_queueing.frozen import frozen

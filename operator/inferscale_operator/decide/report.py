@@ -9,10 +9,9 @@ from inferscale_operator.api.inference_allocation import (
     GateStatus,
     GateType,
     InferenceAllocationStatus,
-    MoveStatus,
-    MoveStep,
 )
 from inferscale_operator.api.inference_service import InferenceServiceStatus
+from inferscale_operator.api.moves import MoveStatus, MoveStep
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.accelerators import recognise
 from inferscale_operator.decide.allocation import (

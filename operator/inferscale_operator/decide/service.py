@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inferscale_operator.api.inference_allocation import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.api.inference_service import Mode
+from inferscale_operator.api.moves import MoveSide, MoveStatus, MoveStep
 from inferscale_operator.decide import moves
 from inferscale_operator.decide.catalog import Refusal, Subject, applies
 from inferscale_operator.decide.findings import Outlook

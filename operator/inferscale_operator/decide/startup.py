@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inferscale_operator.api.inference_allocation import ScalingUp, StartupTime
+from inferscale_operator.api.moves import ScalingUp, StartupTime
 from inferscale_operator.decide.catalog import Subject
 from inferscale_operator.plan import ServicePlan
 from inferscale_operator.snapshot import Snapshot
