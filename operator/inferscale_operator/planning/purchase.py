@@ -11,7 +11,8 @@ from inferscale_operator.errors import UsageError
 from inferscale_operator.planning.deck import Deck
 from inferscale_operator.planning.formulate import Options, problem_of
 from inferscale_operator.planning.planner import solve_problem
-from inferscale_operator.planning.procurement import Market, procure, units_of
+from inferscale_operator.planning.procurement import procure
+from inferscale_operator.planning.purchaseprogram import Market, units_of
 from inferscale_operator.planning.report import Report
 from inferscale_queueing.frozen import frozen
 from inferscale_solver import (
