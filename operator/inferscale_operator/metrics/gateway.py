@@ -93,7 +93,7 @@ def with_gateway(load: ObservedLoad, signal: GatewaySignal) -> ObservedLoad:
     those that go past it. A gateway that tells nothing may hold requests back, so nothing is taken away then.
     """
     if signal.queued is None:
-        if load.state not in (LoadState.OBSERVED, LoadState.IDLE, LoadState.PARTIAL):
+        if not load.state.known:
             return load
         message = "; ".join(filter(None, (load.message, signal.message)))
         return replace(load, state=LoadState.PARTIAL, message=message)
