@@ -16,6 +16,7 @@ def test_the_manifests_and_the_reference_in_the_repository_are_up_to_date() -> N
     assert drifted(ROOT) == []
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_up_to_date(tmp_path: Path) -> None:
     main(["--root", str(tmp_path)])
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*.*")} == files().keys()
@@ -33,6 +34,7 @@ def test_a_file_that_was_edited_is_named_with_the_command_to_run(tmp_path: Path)
     assert "modelprofiles" not in str(failure.value)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_missing_or_stale_is_named_and_set_right(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "docs" / "reference.md").unlink()

@@ -1083,6 +1083,7 @@ def worlds(draw: st.DrawFn) -> Snapshot:
     return world(*states, nodes=nodes, orphans=orphans, policy=policy(accelerators=limits), **fields)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 def test_a_decision_never_fails_and_what_is_not_known_is_never_taken_for_nothing(snapshot: Snapshot) -> None:

@@ -99,6 +99,7 @@ def decided(stores: Stores) -> tuple[Snapshot, Plan]:
     return snapshot, decide(snapshot)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=250)
 @given(st.sampled_from(PLACES), st.sampled_from(VALUES))
 def test_whatever_stands_in_an_object_the_others_are_decided(place: tuple[Any, Path], value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def test_two_that_need_all_they_have_stay_and_say_so() -> None:
     assert not [r for _, r in made.reasons if r == "MoveStarted"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @given(
     st.fixed_dictionaries({"H100": st.integers(0, 2), "A100": st.integers(0, 2), "L40S": st.integers(0, 3)}),

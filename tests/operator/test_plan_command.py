@@ -484,6 +484,7 @@ def test_a_limit_on_the_cost_is_kept_and_the_last_priority_shed(plan: Plan) -> N
     assert all(line["server"].startswith("Free") for line in made["unserved"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 def test_plots_are_written_into_the_folder(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "servers.json").write_text('{"servers": []}')

@@ -112,6 +112,7 @@ def rank(made: Purchase) -> tuple[float, ...]:
     return (*counts, round(made.cost, 6), round(made.plan.total_cost, 6))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 10**6),

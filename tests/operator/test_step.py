@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -285,6 +286,7 @@ def small_worlds(draw: st.DrawFn) -> tuple[Snapshot, dict[str, Intent]]:
     return snapshot, wishes
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(small_worlds())
 def test_grants_and_holdings_never_exceed_what_there_is(world: tuple[Snapshot, dict[str, Intent]]) -> None:

@@ -31,6 +31,7 @@ def measured(replica: Replica, rate: float, percentile: float, rule: str) -> np.
     return np.concatenate([analysis.itl, wait + analysis.prefill, wait])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     replica=some_replicas(),

@@ -18,6 +18,7 @@ from strategies import Replica, replicas
 MODEL = PrefillDecode(20, 0.5, 30, 0.05, 200, 100)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     replica=replicas(min_batch=2),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,6 +92,7 @@ def test_capacity_is_never_exceeded(given_problem: Problem) -> None:
     assert all(0 <= units <= given_problem.capacity.units[kind] for kind, units in result.used.items())
 
 
+@pytest.mark.slow
 @holds
 def test_the_order_of_the_input_does_not_matter(given_problem: Problem) -> None:
     assert given_problem.capacity is not None
@@ -129,6 +131,7 @@ def test_served_services_are_within_objectives_and_limits(given_problem: Problem
             assert allocation.profile not in each.excluded
 
 
+@pytest.mark.slow
 @holds
 def test_a_service_alone_never_falls_below_what_it_has_unless_it_is_served(given_problem: Problem) -> None:
     for each in given_problem.services:
@@ -170,6 +173,7 @@ def test_lower_priorities_take_nothing_from_higher_ones(given_problem: Problem) 
             assert decision == everyone[name]
 
 
+@pytest.mark.slow
 @holds
 def test_as_many_are_served_at_a_priority_whatever_comes_after_it(given_problem: Problem) -> None:
     exact = replace(given_problem.settings, solver=Solver.AUTO)
@@ -181,6 +185,7 @@ def test_as_many_are_served_at_a_priority_whatever_comes_after_it(given_problem:
             assert unserved == everyone[each]
 
 
+@pytest.mark.slow
 @holds
 def test_exact_is_never_worse_than_greedy_and_never_better_than_its_bounds(given_problem: Problem) -> None:
     none = SaturationPolicy.NONE
