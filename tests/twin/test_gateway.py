@@ -10,7 +10,7 @@ from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics.presets import GATEWAY
 from inferscale_operator.metrics.queries import Query
 from inferscale_operator.twin.gateway import Gateway
-from inferscale_operator.twin.prometheus import answers
+from inferscale_operator.twin.prometheus import answers, compiled
 from inferscale_operator.twin.resources import Setting, read_scenario
 from inferscale_operator.twin.simulation import Outcome, ServerMode, parse_policy, simulate
 from inferscale_operator.twin.summary import summary
@@ -44,9 +44,8 @@ def test_services_of_one_model_share_what_the_gateway_tells_and_others_tell_noth
     gateway = Gateway(world, 600)
     for at in range(0, 130, 10):
         gateway.scrape(at, Held())
-    told = answers(
-        GATEWAY, MetricsSettings(), gateway.samples, gateway.samples, world.start.timestamp() + 120
-    )
+    asked = compiled(GATEWAY, MetricsSettings())
+    told = answers(asked, gateway.samples, gateway.samples, world.start.timestamp() + 120)
     assert told[Query.GATEWAY_QUEUE].values == {("default", "llama"): 5.0}
     assert told[Query.GATEWAY_ARRIVALS].values == {("default", "llama"): 0.0}
 

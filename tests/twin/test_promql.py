@@ -50,8 +50,8 @@ def test_a_counter_that_starts_anew_has_not_gone_back() -> None:
 def test_a_counter_that_starts_anew_while_it_is_not_scraped_has_not_gone_back_either() -> None:
     samples = Samples([COUNTER, GAUGE], 1000.0)
     slot = samples.add(("n", "p"))
-    for at, count in ((0, 100.0), (15, 120.0), (30, math.nan), (45, 5.0), (60, 10.0)):
-        samples.record(at, [slot], [[count, 1.0]])
+    for at, count in ((0, 100.0), (15, 120.0), (30, None), (45, 5.0), (60, 10.0)):
+        samples.record(at, *(([], []) if count is None else ([slot], [[count, 1.0]])))
     assert ask(samples, f"rate({COUNTER}[61s])", 60) == pytest.approx((20 + 10) / 60)
 
 

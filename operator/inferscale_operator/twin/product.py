@@ -53,8 +53,10 @@ class Product:
     _marks: dict[str, int] = field(default_factory=dict)
     """By key of the service, the mark of its Deployment when it was looked at."""
     _saved: float | None = None
+    _prometheus: SimulatedPrometheus = field(init=False)
 
     def __post_init__(self) -> None:
+        self._prometheus = SimulatedPrometheus(self.setting, self.samples, self.gateway)
         for kind in ("AcceleratorProfile", "ModelProfile", "ServiceClass"):
             self._originals |= {(kind, ("", each.name)): each for each in self.setting.resources[kind]}
         for service in self.setting.services:
@@ -67,8 +69,7 @@ class Product:
         seen = self.cluster.version
         if now_s >= self._tick_s:
             self._tick_s = now_s + self.policy.tick_seconds
-            prometheus = SimulatedPrometheus(self.setting, self.samples, self.gateway)
-            snapshot = observe(self._world(), self.cluster.moment(now_s), prometheus)
+            snapshot = observe(self._world(), self.cluster.moment(now_s), self._prometheus)
             plan = decide(snapshot)
             self._saved = plan.savings.total if plan.savings is not None else self._saved
             if self.recorder is not None:

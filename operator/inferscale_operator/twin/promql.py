@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -35,7 +34,6 @@ class PromQLError(ValueError):
     """A query that this subset does not have."""
 
 
-@lru_cache(maxsize=1024)
 def compile_query(text: str) -> Evaluate:
     """A function of samples and a time (Unix seconds) that answers a query.
 
@@ -43,8 +41,13 @@ def compile_query(text: str) -> Evaluate:
         PromQLError: the query is not of the subset.
     """
     parser = _Parser(text)
-    evaluate = parser.expression()
+    expression = parser.expression()
     parser.end()
+
+    def evaluate(samples: Samples, at_s: float) -> Value:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return expression(samples, at_s)
+
     return evaluate
 
 
@@ -163,7 +166,8 @@ class _Parser:
             before, changes = samples.nothing(), np.zeros(samples.size)
             while number * step <= at_s:
                 value = np.asarray(inner(samples, number * step))
-                changes += ~np.isnan(value) & ~np.isnan(before) & (value != before)
+                # What is not known is neither below nor above.
+                changes += (value < before) | (value > before)
                 before = np.where(np.isnan(value), before, value)
                 number += 1
             return np.where(np.isnan(before), np.nan, changes)
@@ -246,9 +250,4 @@ def _arithmetic(mark: str, left: Evaluate, right: Evaluate) -> Evaluate:
         "*": np.multiply,
         "/": np.divide,
     }[mark]
-
-    def evaluate(samples: Samples, at_s: float) -> Value:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return operation(left(samples, at_s), right(samples, at_s))
-
-    return evaluate
+    return lambda samples, at_s: operation(left(samples, at_s), right(samples, at_s))

@@ -2,13 +2,13 @@
 
 A pod exports one series a metric. All are scraped at the same times; a sample is a row of the store. A pod
 that is gone is marked stale at once, as service discovery does; one that was not scraped is seen for five
-minutes more.
+minutes more. What a pod exports is in every scrape of it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,22 @@ from numpy.typing import NDArray
 from inferscale_queueing.frozen import frozen
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 SampleKey = tuple[str, str]
 
 FREE = "", ""
 LOOKBACK_S = 300.0
 GROWTH = 64
+
+
+@frozen(eq=False)
+class _Scrape:
+    """What is known after a scrape."""
+
+    latest: Floats
+    """The newest sample of each series up to it, shape (slots, columns); NaN: none."""
+    sampled_s: Floats
+    """When each pod answered last, shape (slots,); NaN: never."""
 
 
 class Samples:
@@ -41,10 +52,11 @@ class Samples:
         self._retention_s = retention_s
         self._gone_s = np.empty(0)
         self._times: list[float] = []
-        self._rows: list[Floats] = []
+        self._scrapes: list[_Scrape] = []
         self._free: list[int] = []
         self._slots: dict[SampleKey, int] = {}
-        self._block: _Block | None = None
+        self._windows: dict[tuple[float, float], _Window] = {}
+        """By end and length, since the last scrape: the queries of a tick ask for many columns of one."""
 
     def add(self, key: SampleKey) -> int:
         """Take in a pod; its slot."""
@@ -52,9 +64,12 @@ class Samples:
             first = len(self.keys)
             self.keys += [FREE] * GROWTH
             self._gone_s = np.concatenate([self._gone_s, np.full(GROWTH, np.inf)])
-            more = np.full((GROWTH, len(self.columns)), np.nan)
-            self._rows = [np.vstack([row, more]) for row in self._rows]
-            self._block = None
+            more = self._nothing_yet(GROWTH)
+            self._scrapes = [
+                _Scrape(np.vstack([one.latest, more.latest]), np.append(one.sampled_s, more.sampled_s))
+                for one in self._scrapes
+            ]
+            self._windows.clear()
             self._free = list(range(first + GROWTH - 1, first - 1, -1))
         slot = self._free.pop()
         self.keys[slot] = key
@@ -72,25 +87,26 @@ class Samples:
         Args:
             now_s: When.
             slots: Slots of the pods that answered.
-            values: Of each of them, one figure a column.
+            values: Of each of them, one figure a column; NaN: it never exports that one.
         """
         now_s += self._epoch_s
-        row = np.full((len(self.keys), len(self.columns)), np.nan)
+        before = self._scrapes[-1] if self._scrapes else self._nothing_yet(self.size)
+        scrape = _Scrape(before.latest.copy(), before.sampled_s.copy())
         chosen = list(slots)
         if chosen:
-            row[chosen] = values
+            scrape.latest[chosen], scrape.sampled_s[chosen] = values, now_s
         self._times.append(now_s)
-        self._rows.append(row)
-        self._block = None
+        self._scrapes.append(scrape)
+        self._windows.clear()
         oldest = now_s - self._retention_s
         while self._times[0] < oldest:
-            del self._times[0], self._rows[0]
+            del self._times[0], self._scrapes[0]
         for slot in np.flatnonzero(self._gone_s < oldest):
             if self.keys[slot] != FREE:
                 self.keys[slot] = FREE
                 self._free.append(int(slot))
-                for each in self._rows:
-                    each[slot] = np.nan
+                for each in self._scrapes:
+                    each.latest[slot] = each.sampled_s[slot] = np.nan
 
     @property
     def size(self) -> int:
@@ -103,31 +119,21 @@ class Samples:
 
     def instant(self, column: str, at_s: float) -> Floats:
         """The value of each pod at a time, shape (slots,); NaN: no sample."""
-        return self._last(column, at_s)[1]
+        value, _, there = self._last(column, at_s)
+        return np.where(there, value, np.nan)
 
     def timestamps(self, column: str, at_s: float) -> Floats:
         """The time of that sample."""
-        return self._last(column, at_s)[0]
-
-    def _last(self, column: str, at_s: float) -> tuple[Floats, Floats]:
-        number, block = self.columns.get(column), self._all()
-        rows = block.rows(at_s, LOOKBACK_S)
-        times = block.times[rows]
-        if number is None or not times.size:
-            return self.nothing(), self.nothing()
-        part = block.values[rows, :, number]
-        newest = len(times) - 1 - np.argmax(~np.isnan(part[::-1]), axis=0)
-        value = part[newest, np.arange(self.size)]
-        there = ~np.isnan(value) & (self._gone_s > at_s)
-        return np.where(there, times[newest], np.nan), np.where(there, value, np.nan)
+        _, sampled_s, there = self._last(column, at_s)
+        return np.where(there, sampled_s, np.nan)
 
     def greatest(self, column: str, at_s: float, window_s: float) -> Floats:
         """`max_over_time`."""
-        number, block = self.columns.get(column), self._all()
+        number = self.columns.get(column)
         if number is None:
             return self.nothing()
-        part = block.values[block.rows(at_s, window_s), :, number]
-        highest: Floats = np.fmax.reduce(part, axis=0, initial=np.nan)
+        samples = self._window(at_s, window_s).samples[:, :, number]
+        highest: Floats = np.fmax.reduce(samples, axis=0, initial=np.nan)
         return highest
 
     def rate(self, column: str, at_s: float, window_s: float) -> Floats:
@@ -135,96 +141,95 @@ class Samples:
         number = self.columns.get(column)
         if number is None:
             return self.nothing()
-        return self._all().growth(at_s, window_s).counters[:, number] / window_s
+        return self._window(at_s, window_s).counters[:, number] / window_s
 
     def delta(self, column: str, at_s: float, window_s: float) -> Floats:
         """`delta` of gauges."""
         number = self.columns.get(column)
         if number is None:
             return self.nothing()
-        return self._all().growth(at_s, window_s).gauges[:, number]
+        return self._window(at_s, window_s).gauges[:, number]
 
-    def _all(self) -> _Block:
-        if self._block is None:
-            values = np.array(self._rows).reshape(len(self._rows), self.size, len(self.columns))
-            self._block = _Block(np.array(self._times), values)
-        return self._block
+    def _nothing_yet(self, size: int) -> _Scrape:
+        return _Scrape(np.full((size, len(self.columns)), np.nan), np.full(size, np.nan))
+
+    def _last(self, column: str, at_s: float) -> tuple[Floats, Floats, Bools]:
+        """The newest value of each pod, its time, and whether it holds still."""
+        number, row = self.columns.get(column), bisect_right(self._times, at_s)
+        if number is None or not row:
+            return self.nothing(), self.nothing(), np.zeros(self.size, dtype=np.bool_)
+        scrape = self._scrapes[row - 1]
+        value, sampled_s = scrape.latest[:, number], scrape.sampled_s
+        there = (sampled_s > at_s - LOOKBACK_S) & (self._gone_s > at_s) & ~np.isnan(value)
+        return value, sampled_s, there
+
+    def _window(self, at_s: float, window_s: float) -> _Window:
+        """The scrapes of a window, open on the left."""
+        found = self._windows.get((at_s, window_s))
+        if found is None:
+            rows = slice(bisect_right(self._times, at_s - window_s), bisect_right(self._times, at_s))
+            times, scrapes = np.array(self._times[rows]), self._scrapes[rows]
+            shape = len(scrapes), self.size
+            latest = np.array([each.latest for each in scrapes]).reshape(*shape, len(self.columns))
+            sampled_s = np.array([each.sampled_s for each in scrapes]).reshape(shape)
+            # What is from before the window.
+            latest[~(sampled_s > at_s - window_s)] = np.nan
+            growth = _extrapolated(latest, sampled_s, times, at_s, window_s)
+            found = self._windows[at_s, window_s] = _Window(latest, *growth)
+        return found
 
 
 @frozen(eq=False)
-class _Growth:
-    """What series grew by in a window, extrapolated to its ends; NaN: not known. Shape (slots, columns)."""
+class _Window:
+    """The samples of a window."""
 
+    samples: Floats
+    """The newest of each series up to each scrape, shape (rows, slots, columns); NaN: none."""
     gauges: Floats
+    """What series grew by, extrapolated to the ends of the window, shape (slots, columns); NaN: not known."""
     counters: Floats
     """The same, were all of them counters."""
 
 
-@frozen(eq=False)
-class _Block:
-    """All samples that are kept."""
-
-    times: Floats
-    """Shape (rows,)."""
-    values: Floats
-    """Shape (rows, slots, columns)."""
-    _growths: dict[tuple[float, float], _Growth] = field(default_factory=dict)
-    """By time and window: the queries of a tick ask for many columns of one."""
-
-    def rows(self, at_s: float, window_s: float) -> slice:
-        """Those of a window, open on the left."""
-        return slice(*np.searchsorted(self.times, (at_s - window_s, at_s), side="right"))
-
-    def growth(self, at_s: float, window_s: float) -> _Growth:
-        """Of all series."""
-        if (at_s, window_s) not in self._growths:
-            rows = self.rows(at_s, window_s)
-            found = _extrapolated(self.times[rows], self.values[rows], at_s, window_s)
-            self._growths[at_s, window_s] = found
-        return self._growths[at_s, window_s]
-
-
-def _extrapolated(times: Floats, values: Floats, at_s: float, window_s: float) -> _Growth:
-    """What series grew by.
+def _extrapolated(
+    samples: Floats, sampled_s: Floats, times: Floats, at_s: float, window_s: float
+) -> tuple[Floats, Floats]:
+    """What gauges and counters grew by.
 
     Args:
-        times: Of the samples in the window, shape (rows,).
-        values: NaN: no sample. Shape (rows, slots, columns).
+        samples: Of the window.
+        sampled_s: When each pod answered last at each scrape, shape (rows, slots).
+        times: Of the scrapes, shape (rows,).
         at_s: Where the window ends.
         window_s: Its length.
     """
-    seen = ~np.isnan(values)
-    count = seen.sum(axis=0)
+    answered = sampled_s == times[:, None]
+    count = answered.sum(axis=0)
     known = count >= 2
     if not known.any():
-        nothing = np.full(known.shape, np.nan)
-        return _Growth(nothing, nothing)
-    first, last = np.argmax(seen, axis=0), len(times) - 1 - np.argmax(seen[::-1], axis=0)
-    start, end = (np.take_along_axis(values, row[None], axis=0)[0] for row in (first, last))
-    begin, finish = times[first], times[last]
+        nothing = np.full(samples.shape[1:], np.nan)
+        return nothing, nothing
+    first = np.argmax(answered, axis=0)
+    start, end = samples[first, np.arange(len(first))], samples[-1]
+    begin, finish = times[first], sampled_s[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        sampled = finish - begin
+        sampled = np.where(known, finish - begin, np.nan)
         between = sampled / (count - 1)
         before, after = begin - (at_s - window_s), at_s - finish
         # An end that is farther than a gap of samples is where the series begins or ends.
         before = np.where(before >= 1.1 * between, between / 2, before)
         after = np.where(after >= 1.1 * between, between / 2, after)
+        # From here on by series.
+        sampled, before, after = sampled[:, None], before[:, None], after[:, None]
         gauges = (end - start) * (sampled + before + after) / sampled
-        growth = end - start + _lost_at_resets(values, seen)
+        growth = end - start + _lost_at_resets(samples)
         to_zero = sampled * start / growth
         before = np.where((growth > 0) & (start >= 0) & (to_zero < before), to_zero, before)
-        counters = growth * (sampled + before + after) / sampled
-    return _Growth(np.where(known, gauges, np.nan), np.where(known, counters, np.nan))
+        return gauges, growth * (sampled + before + after) / sampled
 
 
-def _lost_at_resets(values: Floats, seen: NDArray[np.bool_]) -> Floats:
+def _lost_at_resets(samples: Floats) -> Floats:
     """What counters had when they started anew, in all, shape (slots, columns)."""
-    lost = np.zeros(values.shape[1:])
-    # Few do, and between the samples of a gap at most.
-    fell = (values[1:] < values[:-1]).any(axis=0) | (seen.any(axis=0) & ~seen.all(axis=0))
-    part = values[:, fell]
-    rows = np.arange(len(part))[:, None]
-    newest = np.maximum.accumulate(np.where(np.isnan(part), 0, rows), axis=0)
-    filled = np.take_along_axis(part, newest, axis=0)
-    lost[fell] = np.where(filled[1:] < filled[:-1], filled[:-1], 0.0).sum(axis=0)
+    earlier, later = samples[:-1], samples[1:]
+    lost: Floats = np.where(later < earlier, earlier, 0.0).sum(axis=0)
     return lost
