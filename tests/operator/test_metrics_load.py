@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from inferscale_operator.api.optimizer_policy import MetricsSettings
 from inferscale_operator.metrics.load import loads
-from inferscale_operator.metrics.queries import Answer, Query
-from inferscale_operator.metrics.workload import ReadyPod, Workload
+from inferscale_operator.metrics.queries import GATEWAY_QUERIES, Answer, Query
+from inferscale_operator.metrics.workload import POD_QUERIES, ReadyPod, Workload
 from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
 
 NOW = 1_750_000_000.0
@@ -101,6 +101,10 @@ def test_services_get_their_own_pods_only():
         "z": LoadState.UNKNOWN,
     }
     assert observed["x"].arrival_rate == 120
+
+
+def test_what_is_not_asked_of_a_gateway_is_read_of_pods():
+    assert set(POD_QUERIES) == set(Query) - set(GATEWAY_QUERIES)
 
 
 @pytest.mark.parametrize(

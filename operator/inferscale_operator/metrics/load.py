@@ -19,13 +19,12 @@ from inferscale_operator.metrics.gateway import (
 from inferscale_operator.metrics.presets import presets
 from inferscale_operator.metrics.queries import (
     COVERAGE_STEPS,
-    GATEWAY_QUERIES,
     SCRAPES_PER_WINDOW,
     Answer,
     Answers,
     Query,
 )
-from inferscale_operator.metrics.workload import ReadyPod, Workload, by_workload
+from inferscale_operator.metrics.workload import POD_QUERIES, ByQuery, Figures, Workload, by_workload
 from inferscale_operator.snapshot import LoadState, ObservedLoad, UnknownCause
 from inferscale_queueing.frozen import frozen
 
@@ -37,27 +36,45 @@ MAX_TOKENS = 1e7
 MAX_LATENCY = 1e8
 """Milliseconds (about a day), likewise."""
 
-# Without these nothing can be said; without the others only tokens or latency are missing.
-_LOAD_QUERIES = (
-    Query.ARRIVALS,
-    Query.IN_FLIGHT,
-    Query.PEAK_IN_FLIGHT,
-    Query.PROGRESS,
-    Query.SAMPLED,
-    Query.COVERAGE,
-)
-_MEAN_QUERIES = tuple(query for query in Query if query not in (*_LOAD_QUERIES, *GATEWAY_QUERIES))
+# Without the first nothing can be said; without the others only tokens or latency are missing.
+_LOAD_QUERIES, _MEAN_QUERIES = POD_QUERIES[:6], POD_QUERIES[6:]
+
+_Column = tuple[float | None, ...]
+_SILENT: Figures = ByQuery._make(None for _ in POD_QUERIES)
+_NO_COLUMNS: ByQuery[_Column] = ByQuery._make(() for _ in POD_QUERIES)
 
 
 @frozen
 class _Report:
-    """What the pods of one workload report, by query and name of the pod."""
+    """What the pods of one workload report.
+
+    Attributes:
+        workload: the workload.
+        preset: its preset.
+        pods: by name of the pod, those that have gone too.
+        columns: the same by query, in the same order.
+        negative: places of the queries of the load that some pod, its own or another, answers below zero.
+        settings: with which Prometheus was asked.
+        now: Unix seconds.
+    """
 
     workload: Workload
     preset: MetricPreset
-    values: Mapping[Query, Mapping[str, float]]
+    pods: Mapping[str, Figures]
+    columns: ByQuery[_Column]
+    negative: Sequence[int]
     settings: MetricsSettings
     now: float
+
+
+@frozen
+class _Ready:
+    """A ready pod."""
+
+    name: str
+    seconds: float
+    """How long it has been ready. If that is not known: long enough to be missed, too short to count on."""
+    figures: Figures
 
 
 def loads(
@@ -126,10 +143,15 @@ def _of_pods(
             workloads, ObservedLoad(LoadState.UNKNOWN, _errors(failed), cause=failed[0].cause)
         )
     without_means = _errors(_failures(answers, _MEAN_QUERIES))
-    values = by_workload(answers, workloads)
+    negative = [
+        place
+        for place, query in enumerate(_LOAD_QUERIES)
+        if query in answers and min(answers[query].values.values(), default=0.0) < 0
+    ]
     result = {}
-    for key, workload in workloads.items():
-        load = _load(_Report(workload, preset, values[key], settings, now))
+    for key, pods in by_workload(answers, workloads).items():
+        columns = ByQuery._make(zip(*pods.values(), strict=True)) if pods else _NO_COLUMNS
+        load = _load(_Report(workloads[key], preset, pods, columns, negative, settings, now))
         if without_means and load.state is not LoadState.UNKNOWN:
             load = replace(load, message="; ".join(filter(None, (load.message, without_means))))
         result[key] = load
@@ -147,27 +169,25 @@ def _errors(failed: Sequence[Answer]) -> str:
 
 
 def _load(report: _Report) -> ObservedLoad:
-    workload, values = report.workload, report.values
+    workload, columns, window = report.workload, report.columns, report.settings.window_seconds
     if not workload.ready:
         return ObservedLoad(LoadState.UNKNOWN, "no pod is ready", cause=UnknownCause.NO_READY_PODS)
     reporting, silent = _parted(report)
     if not reporting:
-        new = all(_ready_seconds(pod, report) < report.settings.window_seconds / 2 for pod in workload.ready)
         cause, message = _silence(report)
-        if new:
+        if all(pod.seconds < window / 2 for pod in silent):
             return ObservedLoad(LoadState.STARTING, message)
         return ObservedLoad(LoadState.UNKNOWN, message, cause=cause)
-    if not any(pod.name in values[Query.ARRIVALS] for pod in reporting):
+    if all(pod.figures.arrivals is None for pod in reporting):
         return ObservedLoad(
             LoadState.STARTING,
             f"none of the {len(reporting)} pods that report has a rate of"
-            f" {_names(report.preset.completions)} over {report.settings.window_seconds} s yet",
+            f" {_names(report.preset.completions)} over {window} s yet",
         )
     state, message = _state(report, reporting, silent)
     arrivals = _arrivals(report, reporting, silent) * SECONDS_PER_MINUTE
-    output_tokens = _mean(report, Query.OUTPUT_TOKENS_SUM, Query.OUTPUT_TOKENS_COUNT)
+    output_tokens = _mean(columns.output_tokens_sum, columns.output_tokens_count)
     if state is LoadState.OBSERVED and arrivals and output_tokens is None:
-        window = report.settings.window_seconds
         message = f"no request has finished in {window} s: token lengths are not known"
     load = ObservedLoad(
         state,
@@ -175,85 +195,77 @@ def _load(report: _Report) -> ObservedLoad:
         arrival_rate=arrivals,
         input_tokens=_input_tokens(report),
         output_tokens=output_tokens,
-        itl=_mean(report, Query.ITL_SUM, Query.ITL_COUNT, MS_PER_SECOND),
-        ttft=_mean(report, Query.TTFT_SUM, Query.TTFT_COUNT, MS_PER_SECOND),
-        in_flight=fsum(values[Query.IN_FLIGHT].values()),
+        itl=_mean(columns.itl_sum, columns.itl_count, MS_PER_SECOND),
+        ttft=_mean(columns.ttft_sum, columns.ttft_count, MS_PER_SECOND),
+        in_flight=fsum(_known(columns.in_flight)),
     )
     if absurdity := _absurdity(load, report):
         return ObservedLoad(LoadState.UNKNOWN, absurdity, cause=UnknownCause.ABSURD_VALUE)
     return load
 
 
-def _state(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -> tuple[LoadState, str]:
-    values, window = report.values, report.settings.window_seconds
+def _state(report: _Report, reporting: list[_Ready], silent: list[_Ready]) -> tuple[LoadState, str]:
+    columns, window = report.columns, report.settings.window_seconds
     # Two scrapes have passed in half a window: a pod that has just become ready is no reason for doubt.
-    overdue = [pod.name for pod in silent if _ready_seconds(pod, report) >= window / 2]
+    overdue = [pod.name for pod in silent if pod.seconds >= window / 2]
     if overdue:
         return LoadState.PARTIAL, (
             f"{len(overdue)} of {len(report.workload.ready)} ready pods do not report, such as {min(overdue)}"
         )
-    half_seen = [pod.name for pod in reporting if not _seen_throughout(pod, report)]
+    half_seen = [pod.name for pod in reporting if not _seen_throughout(pod, window)]
     if half_seen:
         return LoadState.PARTIAL, (
             f"{len(half_seen)} of {len(report.workload.ready)} ready pods were sampled in a part of the last "
             f"{window} s only, such as {min(half_seen)}"
         )
-    if not _begun(report):
+    if not _begun(report, reporting, silent):
         return LoadState.PARTIAL, f"no pod was sampled as long as {window} s ago: what came then is not known"
     if not _still(report, reporting):
         return LoadState.OBSERVED, ""
-    in_flight = fsum(values[Query.IN_FLIGHT].values())
+    in_flight = fsum(_known(columns.in_flight))
     if in_flight > 0:
         return LoadState.STALLED, (
             f"{in_flight:g} requests are running or waiting and none made progress in {window} s"
         )
-    peaks = values[Query.PEAK_IN_FLIGHT]
-    if not silent and all(pod.name in peaks for pod in reporting) and not any(peaks.values()):
+    peaks = all(pod.figures.peak_in_flight is not None for pod in reporting)
+    if not silent and peaks and not any(columns.peak_in_flight):
         return LoadState.IDLE, f"no request in {window} s"
     return LoadState.OBSERVED, ""
 
 
-def _parted(report: _Report) -> tuple[list[ReadyPod], list[ReadyPod]]:
+def _parted(report: _Report) -> tuple[list[_Ready], list[_Ready]]:
     """The ready pods that report and the others.
 
     One reports whose gauges are fresh, and whose counters are there once they had the time for a rate.
     """
-    sampled, arrivals = report.values[Query.SAMPLED], report.values[Query.ARRIVALS]
-    in_flight, window = report.values[Query.IN_FLIGHT], report.settings.window_seconds
+    now, window = report.now, report.settings.window_seconds
     max_age = report.settings.max_age_seconds
     reporting, silent = [], []
     for pod in report.workload.ready:
-        name = pod.name
-        fresh = name in in_flight and report.now - sampled.get(name, -inf) <= max_age
-        if fresh and (name in arrivals or _ready_seconds(pod, report) < window):
-            reporting.append(pod)
+        figures = report.pods.get(pod.name, _SILENT)
+        seconds = window / 2 if pod.ready_since is None else now - pod.ready_since
+        sampled_s = -inf if figures.sampled is None else figures.sampled
+        fresh = figures.in_flight is not None and now - sampled_s <= max_age
+        if fresh and (figures.arrivals is not None or seconds < window):
+            reporting.append(_Ready(pod.name, seconds, figures))
         else:
-            silent.append(pod)
+            silent.append(_Ready(pod.name, seconds, figures))
     return reporting, silent
 
 
-def _ready_seconds(pod: ReadyPod, report: _Report) -> float:
-    """How long it has been ready. If that is not known: long enough to be missed, too short to count on."""
-    return report.settings.window_seconds / 2 if pod.ready_since is None else report.now - pod.ready_since
-
-
-def _arrivals(report: _Report, reporting: list[ReadyPod], silent: list[ReadyPod]) -> float:
+def _arrivals(report: _Report, reporting: list[_Ready], silent: list[_Ready]) -> float:
     """Requests per second at all pods; a silent one is taken to get what the others get.
 
     Only pods that have been ready for the whole window count for that, on both sides. The share of the others
     has not shown yet: were a burst of new pods multiplied by what an old one received before them, the load
     would seem many times what it is, and more pods be asked for.
     """
-    received = report.values[Query.ARRIVALS]
-
-    def settled(pods: list[ReadyPod]) -> list[str]:
-        return [pod.name for pod in pods if _ready_seconds(pod, report) >= report.settings.window_seconds]
-
-    shares = [received[name] for name in settled(reporting)]
-    if not shares:
-        return fsum(received.values())
-    unseen = frozenset(settled(silent))
-    seen = fsum(rate for name, rate in received.items() if name not in unseen)
+    window = report.settings.window_seconds
+    shares = [pod.figures.arrivals or 0.0 for pod in reporting if pod.seconds >= window]
+    unseen = {pod.name for pod in silent if pod.seconds >= window}
+    if not shares or not unseen:
+        return fsum(_known(report.columns.arrivals))
+    seen = fsum(pod.arrivals or 0.0 for name, pod in report.pods.items() if name not in unseen)
     return seen + len(unseen) * fsum(shares) / len(shares)
 
 
@@ -262,68 +274,79 @@ def _input_tokens(report: _Report) -> float | None:
 
     At least one of a prompt is always computed.
     """
-    mean = _mean(report, Query.INPUT_TOKENS_SUM, Query.INPUT_TOKENS_COUNT)
-    shares = report.values[Query.CACHED_SHARE]
-    if mean is None or not shares:
+    columns = report.columns
+    mean = _mean(columns.input_tokens_sum, columns.input_tokens_count)
+    if mean is None or not any(columns.cached_share):
         return mean
-    totals, counts = report.values[Query.INPUT_TOKENS_SUM], report.values[Query.INPUT_TOKENS_COUNT]
     cached = fsum(
-        totals[pod] * share for pod, share in shares.items() if pod in totals and pod in counts and share <= 1
+        pod.input_tokens_sum * pod.cached_share
+        for pod in report.pods.values()
+        if pod.input_tokens_sum is not None
+        and pod.input_tokens_count is not None
+        and pod.cached_share is not None
+        and pod.cached_share <= 1
     )
     if not cached > 0:
         return mean
-    observations = fsum(counts[pod] for pod in totals.keys() & counts.keys())
-    return max(mean - cached / observations, min(mean, 1.0))
+    _, counts = _both(columns.input_tokens_sum, columns.input_tokens_count)
+    return max(mean - cached / fsum(counts), min(mean, 1.0))
 
 
-def _mean(report: _Report, total: Query, count: Query, scale: float = 1.0) -> float | None:
-    totals, counts = report.values[total], report.values[count]
-    if totals.keys() != counts.keys():
-        pods = totals.keys() & counts.keys()
-        totals, counts = {pod: totals[pod] for pod in pods}, {pod: counts[pod] for pod in pods}
-    observations = fsum(counts.values())
-    return scale * fsum(totals.values()) / observations if observations > 0 else None
+def _mean(totals: _Column, counts: _Column, scale: float = 1.0) -> float | None:
+    sums, numbers = _both(totals, counts)
+    observations = fsum(numbers)
+    return scale * fsum(sums) / observations if observations > 0 else None
 
 
-def _still(report: _Report, reporting: list[ReadyPod]) -> bool:
+def _both(totals: _Column, counts: _Column) -> tuple[Sequence[float], Sequence[float]]:
+    """Of the pods that have both."""
+    if None in totals or None in counts:
+        pairs = [pair for pair in zip(totals, counts, strict=True) if None not in pair]
+        totals, counts = tuple(total for total, _ in pairs), tuple(count for _, count in pairs)
+    return totals, counts  # type: ignore[return-value]
+
+
+def _still(report: _Report, reporting: list[_Ready]) -> bool:
     """Whether no counter moved in the window, and all of the window was seen at every pod that reports."""
-    progress = report.values[Query.PROGRESS]
-    seen = all(pod.name in progress and _covered(pod, report) for pod in reporting)
-    return seen and not any(progress.values())
+    seen = all(pod.figures.progress is not None and _covered(pod) for pod in reporting)
+    return seen and not any(report.columns.progress)
 
 
-def _begun(report: _Report) -> bool:
+def _begun(report: _Report, reporting: list[_Ready], silent: list[_Ready]) -> bool:
     """Whether a pod, one that has gone since perhaps, was there at the beginning of the window.
 
     What came before the first pod was nowhere to be counted: the rate is spread over a window that it does
     not fill. And what had waited for the pods is worked off at first.
     """
-    ready = report.workload.ready
-    old = any(_ready_seconds(pod, report) >= report.settings.window_seconds for pod in ready)
-    return old or any(report.values[Query.COVERAGE].values())
+    window = report.settings.window_seconds
+    return any(report.columns.coverage) or any(pod.seconds >= window for pod in (*reporting, *silent))
 
 
-def _seen_throughout(pod: ReadyPod, report: _Report) -> bool:
+def _seen_throughout(pod: _Ready, window: float) -> bool:
     """Whether all of the time that it was ready for in the window was seen.
 
     A pod is scraped from about when it becomes ready, and what is seen of the window throughout was scraped
     before it.
     """
-    window = report.settings.window_seconds
-    return _ready_seconds(pod, report) < window + window / SCRAPES_PER_WINDOW or _covered(pod, report)
+    return pod.seconds < window + window / SCRAPES_PER_WINDOW or _covered(pod)
 
 
-def _covered(pod: ReadyPod, report: _Report) -> bool:
+def _covered(pod: _Ready) -> bool:
     # One of the steps after the first may be without: the interval of scrapes can be longer than a step.
-    return report.values[Query.COVERAGE].get(pod.name, 0) >= COVERAGE_STEPS - 2
+    return (pod.figures.coverage or 0) >= COVERAGE_STEPS - 2
+
+
+def _known(column: Sequence[float | None]) -> Sequence[float]:
+    return [value for value in column if value is not None]
 
 
 def _absurdity(load: ObservedLoad, report: _Report) -> str:
     """What cannot be true of the figures, in words; empty when they can be."""
-    for query in _LOAD_QUERIES:
-        for pod, value in report.values[query].items():
+    for place in report.negative:
+        for name, pod in report.pods.items():
+            value = pod[place] or 0.0
             if value < 0:
-                return f"pod {pod}: {query.value} is {value:g}; it cannot be negative"
+                return f"pod {name}: {POD_QUERIES[place].value} is {value:g}; it cannot be negative"
     for name, figure, most in (
         ("arrival rate per minute", load.arrival_rate, MAX_ARRIVAL_RATE),
         ("mean of input tokens", load.input_tokens, MAX_TOKENS),
@@ -341,15 +364,15 @@ def _absurdity(load: ObservedLoad, report: _Report) -> str:
 def _silence(report: _Report) -> tuple[UnknownCause, str]:
     """Why no ready pod reports."""
     ready, settings, preset = report.workload.ready, report.settings, report.preset
-    sampled = report.values[Query.SAMPLED]
-    newest = max((sampled[pod.name] for pod in ready if pod.name in sampled), default=None)
+    figures = [report.pods[pod.name] for pod in ready if pod.name in report.pods]
+    newest = max(_known([each.sampled for each in figures]), default=None)
     pods = f"{len(ready)} ready pods, such as {report.workload.namespace}/{ready[0].name}"
     if newest is not None and report.now - newest > settings.max_age_seconds:
         limit = f"metrics.maxAgeSeconds {settings.max_age_seconds}"
         age = f"{report.now - newest:.0f} s old, more than {limit}"
         return UnknownCause.SAMPLES_TOO_OLD, f"the newest sample of {pods}, is {age}"
     missing = f"{_names(preset.running)} and {_names(preset.waiting)}"
-    if newest is not None and any(pod.name in report.values[Query.IN_FLIGHT] for pod in ready):
+    if newest is not None and any(each.in_flight is not None for each in figures):
         missing = _names(preset.completions)
     labels = (preset.namespace_label or settings.namespace_label, preset.pod_label or settings.pod_label)
     return UnknownCause.NO_SAMPLES, (

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Generic, NamedTuple, TypeVar
 
 from inferscale_operator.api.metric_preset import DEFAULT_PRESET
-from inferscale_operator.metrics.queries import GATEWAY_QUERIES, Answers, Query, SampleKey
+from inferscale_operator.metrics.queries import Answers, Query, SampleKey
 from inferscale_queueing.frozen import frozen
 
 # Pods of a ReplicaSet are named `<ReplicaSet>-<suffix>`; the API server cuts what is before the suffix.
 _SUFFIX_LENGTH = 5
 _LONGEST_STEM = 63 - _SUFFIX_LENGTH
-_QUERIES = tuple(Query)
+
+T = TypeVar("T")
+
+
+class ByQuery(NamedTuple, Generic[T]):
+    """Something for each query that pods answer, under the query's name.
+
+    Without the first six, up to `coverage`, nothing can be said of a load.
+    """
+
+    arrivals: T
+    in_flight: T
+    peak_in_flight: T
+    progress: T
+    sampled: T
+    coverage: T
+    cached_share: T
+    input_tokens_sum: T
+    input_tokens_count: T
+    output_tokens_sum: T
+    output_tokens_count: T
+    itl_sum: T
+    itl_count: T
+    ttft_sum: T
+    ttft_count: T
+
+
+Figures = ByQuery[float | None]
+"""What a pod reports; None: no sample."""
+
+POD_QUERIES: ByQuery[Query] = ByQuery._make(Query[name.upper()] for name in ByQuery._fields)
 
 
 @frozen
@@ -54,10 +86,8 @@ class Workload:
     model: str = ""
 
 
-def by_workload(
-    answers: Answers, workloads: Mapping[str, Workload]
-) -> Mapping[str, Mapping[Query, Mapping[str, float]]]:
-    """Every answer split by workload, in one pass over it."""
+def by_workload(answers: Answers, workloads: Mapping[str, Workload]) -> dict[str, dict[str, Figures]]:
+    """What the pods of each workload report, by name of the pod."""
     pods: dict[SampleKey, str] = {}
     stems: dict[SampleKey, str] = {}
     for key, workload in workloads.items():
@@ -66,21 +96,14 @@ def by_workload(
         # A stem that was cut may belong to two ReplicaSets.
         whole = (f"{name}-" for name in workload.replica_sets if len(name) < _LONGEST_STEM)
         stems.update(((workload.namespace, stem), key) for stem in whole)
-    result: dict[str, dict[Query, dict[str, float]]] = {
-        key: {query: {} for query in _QUERIES} for key in workloads
-    }
-    answering: list[SampleKey] = []
-    parts: list[dict[Query, dict[str, float]] | None] = []
-    for query, answer in answers.items():
-        if query in GATEWAY_QUERIES:
-            continue
-        # The same pods answer nearly every query.
-        asked = list(answer.values)
-        if asked != answering:
-            answering = asked
-            owners = (pods.get(pod) or stems.get((pod[0], pod[1][:-_SUFFIX_LENGTH])) for pod in answering)
-            parts = [result[owner] if owner is not None else None for owner in owners]
-        for (_, name), part, value in zip(answering, parts, answer.values.values(), strict=True):
-            if part is not None:
-                part[query][name] = value
+    answered = [answers[query].values if query in answers else {} for query in POD_QUERIES]
+    reporting = dict.fromkeys(chain.from_iterable(answered))
+    figures: Iterable[Figures] = map(
+        ByQuery._make, zip(*(map(values.get, reporting) for values in answered), strict=True)
+    )
+    result: dict[str, dict[str, Figures]] = {key: {} for key in workloads}
+    for (namespace, name), reported in zip(reporting, figures, strict=True):
+        owner = pods.get((namespace, name)) or stems.get((namespace, name[:-_SUFFIX_LENGTH]))
+        if owner is not None:
+            result[owner][name] = reported
     return result
