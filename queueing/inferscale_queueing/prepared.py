@@ -1,4 +1,4 @@
-"""Candidates that are analysed again and again: their chains are built once and kept.
+"""Candidates that are sized and analysed again and again: their chains are built once and kept.
 
 λ* depends on profiles, token lengths, COVs and targets, not on how much arrives. When only arrival rates
 changed, the sizing is kept, and what remains is `replicas` and one evaluation at the new rate per replica.
@@ -12,6 +12,7 @@ from inferscale_queueing.arrays import float_candidates
 from inferscale_queueing.chain import UNBOUNDED
 from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
+from inferscale_queueing.sizing import Sizing, Targets, size_parts
 from inferscale_queueing.variability import Variability, aligned
 
 
@@ -36,11 +37,21 @@ class Prepared:
             ValueError: a rate below 0, or rates of another number of candidates.
         """
         rates = float_candidates("arrival_rate", arrival_rate, at_least=0)
-        if rates.size not in (1, self.count):
-            raise ValueError(
-                f"arrival_rate has {rates.size} values for {self.count} candidates; give one each"
-            )
+        self._require("arrival_rate", rates.size)
         return evaluate_parts(self.parts, np.broadcast_to(rates, (self.count,)), self.variability)
+
+    def size(self, targets: Targets) -> Sizing:
+        """What `inferscale_queueing.size` gives.
+
+        Raises:
+            ValueError: targets of another number of candidates.
+        """
+        self._require("targets", targets.itl.size)
+        return size_parts(self.parts, self.count, targets, self.variability)
+
+    def _require(self, name: str, values: int) -> None:
+        if values not in (1, self.count):
+            raise ValueError(f"{name} has {values} values for {self.count} candidates; give one each")
 
 
 def prepare(

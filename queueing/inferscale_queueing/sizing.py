@@ -1,13 +1,14 @@
 """Sizing: the largest rate a replica takes within its targets, and the replicas a rate needs."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import field
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from inferscale_queueing.analysis import Analysis, align, evaluate, parts
+from inferscale_queueing.analysis import Analysis, Part, align, evaluate, parts
 from inferscale_queueing.arrays import (
     Array,
     BoolArray,
@@ -145,14 +146,31 @@ def size(
     variability = variability if targets.rule == "exact" else None
     others = {} if variability is None else {"variability": variability.arrival_cov.size}
     latency, batches, limits = align(latency, max_batch, queue_limit, targets=targets.itl.size, **others)
-    variability = aligned(variability, batches.size)
-    if targets.itl.size != batches.size:
-        targets = targets.take(np.zeros(batches.size, dtype=np.int64))
-    rate = np.zeros(batches.size)
-    attainable = np.zeros(batches.size, dtype=np.bool_)
-    max_rate = np.zeros(batches.size)
-    binding = np.zeros(batches.size, dtype=np.int64)
-    for rows, model, chain in parts(latency, batches, limits):
+    return size_parts(parts(latency, batches, limits), batches.size, targets, variability)
+
+
+def size_parts(
+    built: Iterable[Part], count: int, targets: Targets, variability: Variability | None = None
+) -> Sizing:
+    """Size candidates part by part.
+
+    Args:
+        built: all C candidates, see `parts`.
+        count: C.
+        targets: their targets, of C candidates or of one that stands for all.
+        variability: COVs of their traffic, which the rule `exact` corrects for; the others do not.
+
+    Returns:
+        The rates, each of shape (C,).
+    """
+    variability = aligned(variability, count) if targets.rule == "exact" else None
+    if targets.itl.size != count:
+        targets = targets.take(np.zeros(count, dtype=np.int64))
+    rate = np.zeros(count)
+    attainable = np.zeros(count, dtype=np.bool_)
+    max_rate = np.zeros(count)
+    binding = np.zeros(count, dtype=np.int64)
+    for rows, model, chain in built:
         varied = None if variability is None else variability.take(rows)
         found = _size_block(model, chain, targets.take(rows), varied)
         rate[rows], attainable[rows] = found.rate, found.attainable

@@ -121,17 +121,17 @@ def candidate_allocations(candidates: Candidates) -> list[Allocation | None]:
     """
     priced = zip(
         [profile.name for profile in candidates.profiles],
-        candidates.replicas.tolist(),
-        candidates.max_batch.tolist(),
-        candidates.cost.tolist(),
-        candidates.value.tolist(),
-        (candidates.replicas * candidates.units_per_replica).tolist(),
+        candidates.replicas,
+        candidates.max_batch,
+        candidates.cost,
+        candidates.value,
+        [n * units for n, units in zip(candidates.replicas, candidates.units_per_replica, strict=True)],
         candidates.rates.rate.tolist(),
         strict=True,
     )
     accelerators = [
         replicas * performance.acc_count
-        for replicas, performance in zip(candidates.replicas.tolist(), candidates.performances, strict=True)
+        for replicas, performance in zip(candidates.replicas, candidates.performances, strict=True)
     ]
     expected = _expected(candidates.figures, candidates.profiles, accelerators)
     rows = zip(priced, expected, accelerators, candidates.rejections, strict=True)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from inferscale_queueing.frozen import frozen
 from inferscale_solver.prediction import (
     Figures,
-    Floats,
     Ints,
     Rates,
     figures,
@@ -31,7 +30,7 @@ VALUE_DECIMALS = 6
 
 @frozen
 class Candidates:
-    """All pairs in rows, in order of service and profile names; arrays have shape (M,)."""
+    """All pairs in rows, in order of service and profile names, M of them."""
 
     services: tuple[Service, ...]
     """By name; other fields refer to them by position."""
@@ -49,18 +48,18 @@ class Candidates:
     """How the model runs, of each row."""
     profiles: tuple[Profile, ...]
     """The profile of each row."""
-    max_batch: Ints
-    """The batch limit to deploy."""
-    replicas: Ints
+    max_batch: tuple[int, ...]
+    """The batch limit to deploy, of each row."""
+    replicas: tuple[int, ...]
     """Replicas that the demand needs within the objectives; 0 where they are unattainable."""
-    wanted: Ints
+    wanted: tuple[int, ...]
     """Replicas that a best effort aims at."""
-    units_per_replica: Ints
-    cost: Floats
+    units_per_replica: tuple[int, ...]
+    cost: tuple[float, ...]
     """Cost per hour of `replicas`."""
-    value: Floats
+    value: tuple[float, ...]
     """Transition value of `replicas`."""
-    merit: Floats
+    merit: tuple[float, ...]
     """What is minimised: the value, and for a change from what is enough the threshold that it must pass."""
     rates: Rates
     figures: Figures
@@ -86,11 +85,12 @@ def candidates(problem: Problem) -> Candidates:
     runs, sized, replicas = _size(describe(services, owner, performances), problem.settings)
     profile = tuple(profiles[performance.profile] for performance in performances)
     held = [holdings[i] for i in owner]
-    pairs = list(zip(performances, profile, strict=True))
-    units = [performance.acc_count * each.multiplicity for performance, each in pairs]
-    prices = np.array([performance.acc_count * each.cost for performance, each in pairs], dtype=np.float64)
-    cost: Floats = replicas.astype(np.float64) * prices
-    needed = replicas.tolist()
+    units = tuple(p.acc_count * each.multiplicity for p, each in zip(performances, profile, strict=True))
+    needed = tuple(replicas.tolist())
+    cost = tuple(
+        number * (performance.acc_count * each.cost)
+        for number, performance, each in zip(needed, performances, profile, strict=True)
+    )
     nodes = problem.capacity.nodes if problem.capacity is not None else {}
     largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
     rejections = tuple(
@@ -101,16 +101,13 @@ def candidates(problem: Problem) -> Candidates:
         )
     )
     penalty = problem.settings.transition_penalty
-    value = np.array(
-        [
-            transition_value(each.name, number, price, has, penalty)
-            for each, number, price, has in zip(profile, needed, cost.tolist(), held, strict=True)
-        ],
-        dtype=np.float64,
+    value = tuple(
+        transition_value(each.name, number, price, has, penalty)
+        for each, number, price, has in zip(profile, needed, cost, held, strict=True)
     )
-    merit = value + _thresholds(owner, holdings, profile, needed, rejections, problem.settings.keep_threshold)
-    per_replica = np.divide(runs.demand, replicas, out=np.zeros(len(pairs)), where=replicas > 0)
-    rounded = [round(each, VALUE_DECIMALS) for each in merit.tolist()]
+    merit = _merits(value, holdings, rows, profile, needed, rejections, problem.settings.keep_threshold)
+    per_replica = np.divide(runs.demand, replicas, out=np.zeros(len(owner)), where=replicas > 0)
+    rounded = [round(each, VALUE_DECIMALS) for each in merit]
 
     def rank(i: int) -> tuple[float, bool, int, str]:
         has, name = held[i], profile[i].name
@@ -131,10 +128,10 @@ def candidates(problem: Problem) -> Candidates:
         owner=tuple(owner),
         performances=tuple(performances),
         profiles=profile,
-        max_batch=runs.deployed,
-        replicas=replicas,
-        wanted=_wanted(runs, sized),
-        units_per_replica=np.array(units, dtype=np.int64),
+        max_batch=tuple(runs.deployed.tolist()),
+        replicas=needed,
+        wanted=tuple(_wanted(runs, sized).tolist()),
+        units_per_replica=units,
         cost=cost,
         value=value,
         merit=merit,
@@ -144,29 +141,27 @@ def candidates(problem: Problem) -> Candidates:
     )
 
 
-def _thresholds(
-    owner: Sequence[int],
+def _merits(
+    values: tuple[float, ...],
     holdings: Sequence[Holding | None],
+    rows: Sequence[range],
     profiles: Sequence[Profile],
     replicas: Sequence[int],
     rejections: Sequence[tuple[Rejection, str] | None],
     threshold: float,
-) -> Floats:
-    """What a row must be better by than what its service has; 0 where that is not enough, or the same."""
-    thresholds = np.zeros(len(owner))
+) -> tuple[float, ...]:
+    """The values, with what other profiles must be better by than one that a service has enough of."""
     if threshold == 0:
-        return thresholds
-    enough: dict[int, float] = {}
-    for i, service in enumerate(owner):
-        held = holdings[service]
-        here = held is not None and held.profile.name == profiles[i].name
-        if held is not None and here and rejections[i] is None and replicas[i] <= held.replicas:
-            enough[service] = threshold * held.cost
-    for i, service in enumerate(owner):
-        held = holdings[service]
-        if held is not None and held.profile.name != profiles[i].name:
-            thresholds[i] = enough.get(service, 0.0)
-    return thresholds
+        return values
+    merits = list(values)
+    for held, here in zip(holdings, rows, strict=True):
+        if held is None:
+            continue
+        others = [i for i in here if profiles[i].name != held.profile.name]
+        if any(rejections[i] is None and replicas[i] <= held.replicas for i in here if i not in others):
+            for i in others:
+                merits[i] += threshold * held.cost
+    return tuple(merits)
 
 
 def _pairs(services: Sequence[Service]) -> tuple[list[int], list[Performance], tuple[range, ...]]:

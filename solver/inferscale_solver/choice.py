@@ -27,7 +27,7 @@ class Choice:
 
 def take(candidates: Candidates, row: int, short: Mapping[int, Shortage] | None = None) -> Choice:
     """Choose a candidate with all the replicas that it needs."""
-    replicas = int(candidates.replicas[row])
+    replicas = candidates.replicas[row]
     return Choice(
         profile=candidates.profiles[row].name,
         replicas=replicas,
@@ -62,7 +62,7 @@ def held_effort(candidates: Candidates, resources: Resources, service: int) -> E
     name = held.profile.name
     row = next((i for i in candidates.rows[service] if candidates.profiles[i].name == name), None)
     usable = row is not None and row in candidates.best_effort[service]
-    more = int(candidates.wanted[row]) if row is not None and usable else 0
+    more = candidates.wanted[row] if row is not None and usable else 0
     return Effort(name, row, resources.holdings[service], max(kept, more))
 
 
@@ -73,7 +73,7 @@ def efforts(candidates: Candidates, resources: Resources, service: int) -> tuple
             profile=candidates.profiles[row].name,
             row=row,
             use=resources.rows[row],
-            wanted=int(candidates.wanted[row]),
+            wanted=candidates.wanted[row],
         )
         for row in candidates.best_effort[service]
     )

@@ -111,10 +111,10 @@ def _lost(candidates: Candidates, row: int, choice: Choice) -> str:
 
 def _dearer(candidates: Candidates, row: int, chosen: int) -> str:
     """How a candidate compares with the chosen one."""
-    cost = float(candidates.cost[row] - candidates.cost[chosen])
+    cost = candidates.cost[row] - candidates.cost[chosen]
     if cost > 0:
         return f"dearer by {cost:.2f}/h"
-    if round(float(candidates.merit[row] - candidates.merit[chosen]), VALUE_DECIMALS) == 0:
+    if round(candidates.merit[row] - candidates.merit[chosen], VALUE_DECIMALS) == 0:
         return "as good; a tie goes to the accelerator in use, the smaller change of replicas, the first name"
     saving = f"cheaper by {-cost:.2f}/h" if cost < 0 else "costs the same"
     return f"{saving}, not worth a change of accelerator"
@@ -131,7 +131,7 @@ def _reason(
     if outcome is Outcome.BEST_EFFORT:
         effort = f"{choice.replicas} of {choice.wanted} replicas on {allocation.profile}"
         return f"best effort: {effort}; {_cause(candidates, service, choice)}"
-    needed = choice.replicas if choice.row is None else int(candidates.replicas[choice.row])
+    needed = choice.replicas if choice.row is None else candidates.replicas[choice.row]
     if choice.replicas > needed:
         return (
             f"kept: {_amount(allocation)}; {needed} would do, which is not better by more than the threshold"
@@ -143,7 +143,7 @@ def _reason(
             f"{_priced(candidates, row)} lost: {_lost(candidates, row, choice)}" for row in choice.short
         )
         return f"the best that fits: {_amount(allocation)}; {better}; {runner_up}"
-    cheapest = min(float(candidates.cost[row]) for row in candidates.ranked[service])
+    cheapest = min(candidates.cost[row] for row in candidates.ranked[service])
     if cheapest < allocation.cost:
         return f"least cost with the change counted: {_amount(allocation)}; {runner_up}"
     return f"least cost: {_amount(allocation)}; {runner_up}"
@@ -208,7 +208,7 @@ def _name(candidates: Candidates, row: int) -> str:
 
 
 def _priced(candidates: Candidates, row: int) -> str:
-    return f"{_name(candidates, row)} at {float(candidates.cost[row]):.2f}/h"
+    return f"{_name(candidates, row)} at {candidates.cost[row]:.2f}/h"
 
 
 def _amount(allocation: Allocation) -> str:

@@ -164,7 +164,7 @@ def formulate(candidates: Candidates, resources: Resources, *, break_ties: bool)
 
 def burst_cost(candidates: Candidates, row: int) -> float:
     """Cost per hour of a candidate if it is on a Burst profile, else 0."""
-    return float(candidates.cost[row]) if candidates.profiles[row].tier is Tier.BURST else 0.0
+    return candidates.cost[row] if candidates.profiles[row].tier is Tier.BURST else 0.0
 
 
 def _undominated(candidates: Candidates, resources: Resources) -> tuple[dict[int, int], list[list[int]]]:
@@ -176,7 +176,7 @@ def _undominated(candidates: Candidates, resources: Resources) -> tuple[dict[int
         here: list[int] = []
         frontier: dict[tuple[int, ...], list[tuple[tuple[float, ...], int]]] = {}
         for row in ranked:
-            replicas, use = int(candidates.replicas[row]), resources.rows[row]
+            replicas, use = candidates.replicas[row], resources.rows[row]
             burst = burst_cost(candidates, row)
             amounts = (*(amount * replicas for _, amount in use), burst)
             peers = frontier.setdefault(tuple(i for i, _ in use), [])
@@ -211,7 +211,7 @@ def _holdings(candidates: Candidates, resources: Resources) -> tuple[dict[int, i
 def _column(
     candidates: Candidates, resources: Resources, service: int, row: int, held: int, assignment: int
 ) -> list[tuple[int, float]]:
-    amounts = {i: amount * int(candidates.replicas[row]) for i, amount in resources.rows[row]}
+    amounts = {i: amount * candidates.replicas[row] for i, amount in resources.rows[row]}
     if held:
         for i, amount in resources.holdings[service]:
             amounts[i] = amounts.get(i, 0.0) - amount * held
@@ -255,9 +255,9 @@ def _levels(
     for column, (service, row) in enumerate(zip(owner.tolist(), rows.tolist(), strict=True)):
         holding, profile = candidates.holdings[service], candidates.profiles[row]
         burst[column] = burst_cost(candidates, row)
-        value[column] = round(float(candidates.merit[row]), VALUE_DECIMALS)
+        value[column] = round(candidates.merit[row], VALUE_DECIMALS)
         moves[column] = holding is not None and holding.profile.name != profile.name
-        change[column] = abs(int(candidates.replicas[row]) - holding.replicas) if holding else 0.0
+        change[column] = abs(candidates.replicas[row] - holding.replicas) if holding else 0.0
     if burst.any():
         goals.append((Goal.BURST, 0, burst, 0.0))
     goals.append((Goal.VALUE, 0, value, 0.0))

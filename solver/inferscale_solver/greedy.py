@@ -89,7 +89,7 @@ def _serve(
     while queue:
         _, service, position = heapq.heappop(queue)
         row = candidates.ranked[service][position]
-        replicas = int(candidates.replicas[row])
+        replicas = candidates.replicas[row]
         missing = ledger.shortage(service, resources.rows[row], replicas)
         if missing is None:
             ledger.take(service, resources.rows[row], replicas)
@@ -107,8 +107,8 @@ def _urgency(candidates: Candidates, service: int, position: int) -> tuple[float
     """Regret and value of a service's candidate, negated for a queue that gives the least first."""
     rows = candidates.ranked[service]
     weight = candidates.services[service].weight
-    value = float(candidates.merit[rows[position]])
+    value = candidates.merit[rows[position]]
     last = position + 1 == len(rows)
-    regret = math.inf if last else float(candidates.merit[rows[position + 1]]) - value
+    regret = math.inf if last else candidates.merit[rows[position + 1]] - value
     regret = regret if last else round(weight * regret, VALUE_DECIMALS)
     return -regret, -round(weight * value, VALUE_DECIMALS)

@@ -48,7 +48,7 @@ def misfits(
     for service, choice in enumerate(choices):
         held = candidates.holdings[service]
         if choice.row is not None:
-            kind, size = candidates.profiles[choice.row].type, int(candidates.units_per_replica[choice.row])
+            kind, size = candidates.profiles[choice.row].type, candidates.units_per_replica[choice.row]
         elif choice.profile is not None and held is not None:
             kind, size = held.profile.type, held.units_per_replica
         else:

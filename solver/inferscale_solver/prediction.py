@@ -24,6 +24,9 @@ MS_PER_MINUTE = 60_000.0
 KEPT = 8
 """Sizings that are kept: of a plan there are two or three."""
 
+# Chains take about 8 bytes for every run and place in its batch.
+_KEPT_MODELS = 4
+
 _OBJECTIVES = {
     queueing.Binding.NONE: None,
     queueing.Binding.ITL: "itl",
@@ -64,10 +67,8 @@ def rates(runs: Runs, rule: TailRule) -> Rates:
     rate, max_rate = np.zeros(count), np.zeros(count)
     binding: list[str | None] = [None] * count
     shortfalls: dict[int, str] = {}
-    max_batch = runs.max_batch
-    for prefill, index in _by_latency_model(runs, runs.active):
-        here = runs.table.take(index, axis=1)
-        sized = _sized(here.tobytes(), max_batch[index].tobytes(), prefill=prefill, rule=rule)
+    for index, chosen in _by_latency_model(runs, runs.active):
+        sized = _sized(chosen, rule)
         rate[index], max_rate[index] = sized.rate, sized.max_rate
         rows = index.tolist()
         for row, objective in zip(rows, sized.binding, strict=True):
@@ -89,12 +90,8 @@ def figures(runs: Runs, rate_per_replica: Floats, rule: TailRule) -> Figures:
     """
     found = np.full((len(Figures._fields), runs.active.size), np.nan)
     predictable = runs.active & (rate_per_replica > 0) & np.isfinite(rate_per_replica)
-    max_batch = runs.max_batch
-    for prefill, index in _by_latency_model(runs, predictable):
-        columns = Columns(*runs.table.take(index, axis=1))
-        latency = _latency_model(columns, prefill=prefill)
-        rate = rate_per_replica[index] / MS_PER_MINUTE
-        found[:, index] = _figures(columns, latency, max_batch[index], rate, rule)
+    for index, chosen in _by_latency_model(runs, predictable):
+        found[:, index] = _figures(_kept_model(chosen, rule), rate_per_replica[index] / MS_PER_MINUTE)
     return Figures(*found)
 
 
@@ -114,24 +111,41 @@ def needed_replicas(runs: Runs, rate: Floats) -> Ints:
     return needed
 
 
-@lru_cache(maxsize=KEPT)
-def _sized(table: bytes, max_batch: bytes, *, prefill: bool, rule: TailRule) -> Rates:
-    """The rates of runs of one latency model, from the bytes of their table and of their batches.
+class _Chosen(NamedTuple):
+    """Runs of one latency model in values that can be compared: what rates depend on beside the rule."""
 
-    They are kept for problems that come again: they do not depend on how much arrives.
-    """
-    columns = Columns(*np.frombuffer(table).reshape(len(Columns._fields), -1))
-    batch = np.frombuffer(max_batch, dtype=np.int64)
-    latency = _latency_model(columns, prefill=prefill)
-    targets = queueing.Targets(
-        itl=columns.itl,
-        ttft=columns.ttft,
-        wait=columns.ttw,
-        tps=columns.tps,
-        percentile=columns.percentile,
-        rule=rule.value,
+    table: bytes
+    max_batch: bytes
+    prefill: bool
+
+
+@frozen(eq=False)
+class _Model:
+    """Runs of one latency model, whose chains are built."""
+
+    columns: Columns
+    max_batch: Ints
+    latency: queueing.LatencyModel
+    rule: TailRule
+    variability: queueing.Variability | None
+    chains: queueing.Prepared
+
+
+@lru_cache(maxsize=KEPT)
+def _sized(chosen: _Chosen, rule: TailRule) -> Rates:
+    """The rates of runs, kept for problems that come again: they do not depend on how much arrives."""
+    model = _kept_model(chosen, rule)
+    columns = model.columns
+    sizing = model.chains.size(
+        queueing.Targets(
+            itl=columns.itl,
+            ttft=columns.ttft,
+            wait=columns.ttw,
+            tps=columns.tps,
+            percentile=columns.percentile,
+            rule=rule.value,
+        )
     )
-    sizing = queueing.size(latency, batch, targets, variability=_variability(columns, rule))
     rate = np.where(sizing.attainable, sizing.rate, 0.0) * MS_PER_MINUTE
     max_rate = sizing.max_rate * MS_PER_MINUTE
     rate.flags.writeable = max_rate.flags.writeable = False
@@ -139,18 +153,31 @@ def _sized(table: bytes, max_batch: bytes, *, prefill: bool, rule: TailRule) -> 
         rate=rate,
         max_rate=max_rate,
         binding=tuple(_OBJECTIVES[queueing.Binding(objective)] for objective in sizing.binding.tolist()),
-        shortfalls=_shortfalls(columns, latency, batch, np.flatnonzero(rate == 0), rule),
+        shortfalls=_shortfalls(model, np.flatnonzero(rate == 0)),
     )
 
 
-def _shortfalls(
-    columns: Columns, latency: queueing.LatencyModel, batch: Ints, rows: Ints, rule: TailRule
-) -> dict[int, str]:
+@lru_cache(maxsize=_KEPT_MODELS)
+def _kept_model(chosen: _Chosen, rule: TailRule) -> _Model:
+    """The model of runs, kept for their predictions and for problems that come again."""
+    columns = Columns(*np.frombuffer(chosen.table).reshape(len(Columns._fields), -1))
+    max_batch = np.frombuffer(chosen.max_batch, dtype=np.int64)
+    return _model(columns, max_batch, _latency_model(columns, prefill=chosen.prefill), rule)
+
+
+def _model(columns: Columns, max_batch: Ints, latency: queueing.LatencyModel, rule: TailRule) -> _Model:
+    varied = _variability(columns, rule)
+    chains = queueing.prepare(latency, max_batch, variability=varied)
+    return _Model(columns, max_batch, latency, rule, varied, chains)
+
+
+def _shortfalls(model: _Model, rows: Ints) -> dict[int, str]:
     """What the runs in some rows miss at the lightest load."""
     if not rows.size:
         return {}
-    here, model = Columns(*(column[rows] for column in columns)), latency.take(rows)
-    seen = Figures(*_figures(here, model, batch[rows], LOWEST_LOAD / model.service_time(1.0), rule))
+    here, latency = Columns(*(column[rows] for column in model.columns)), model.latency.take(rows)
+    lightest = _model(here, model.max_batch[rows], latency, model.rule)
+    seen = Figures(*_figures(lightest, LOWEST_LOAD / latency.service_time(1.0)))
     wait = np.where(here.percentile > 0, seen.wait_percentile, seen.wait)
     latencies = (
         ("ITL", seen.itl, here.itl),
@@ -168,27 +195,24 @@ def _shortfalls(
     return messages
 
 
-def _figures(
-    columns: Columns, latency: queueing.LatencyModel, batch: Ints, rate: Floats, rule: TailRule
-) -> Floats:
-    """The rows of `Figures` of runs of one latency model, at rates in requests/ms."""
-    varied = _variability(columns, rule)
-    analysis = queueing.analyze(latency, batch, rate, variability=varied)
-    stable = analysis.stable
+def _figures(model: _Model, rate: Floats) -> Floats:
+    """The rows of `Figures` of runs at rates in requests/ms."""
+    analysis = model.chains.analyze(rate)
+    stable, percentile = analysis.stable, model.columns.percentile
     tail = np.full(rate.size, np.nan)
-    asked = np.flatnonzero(stable & (columns.percentile > 0))
+    asked = np.flatnonzero(stable & (percentile > 0))
     if asked.size:
         tail[asked] = queueing.wait_quantile(
-            latency.take(asked),
-            batch[asked],
+            model.latency.take(asked),
+            model.max_batch[asked],
             rate[asked],
-            columns.percentile[asked],
-            rule=rule.value,
-            variability=None if varied is None else varied.take(asked),
+            percentile[asked],
+            rule=model.rule.value,
+            variability=None if model.variability is None else model.variability.take(asked),
         )
     return np.stack(
         Figures(
-            itl=np.where(stable, analysis.itl, latency.itl(batch)),
+            itl=np.where(stable, analysis.itl, model.latency.itl(model.max_batch)),
             ttft=np.where(stable, analysis.ttft, np.nan),
             wait=np.where(stable, analysis.wait, np.nan),
             wait_percentile=tail,
@@ -197,12 +221,14 @@ def _figures(
     )
 
 
-def _by_latency_model(runs: Runs, chosen: NDArray[np.bool_]) -> Iterator[tuple[bool, Ints]]:
-    """The chosen runs of each latency model in turn: whether it has a prefill, and their positions."""
+def _by_latency_model(runs: Runs, chosen: NDArray[np.bool_]) -> Iterator[tuple[Ints, _Chosen]]:
+    """The chosen runs of each latency model in turn, and their positions."""
+    max_batch = runs.max_batch
     for prefill in (False, True):
         index = np.flatnonzero(chosen & (runs.prefill == prefill))
         if index.size:
-            yield prefill, index
+            table = runs.table.take(index, axis=1)
+            yield index, _Chosen(table.tobytes(), max_batch[index].tobytes(), prefill)
 
 
 def _latency_model(columns: Columns, *, prefill: bool) -> queueing.LatencyModel:

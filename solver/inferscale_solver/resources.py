@@ -90,7 +90,7 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
         most: Units of types that may be taken, where fewer than there are.
     """
     sizes: dict[str, set[int]] = {}
-    for profile, units in zip(candidates.profiles, candidates.units_per_replica.tolist(), strict=True):
+    for profile, units in zip(candidates.profiles, candidates.units_per_replica, strict=True):
         sizes.setdefault(profile.type, set()).add(units)
     for held in candidates.holdings:
         if held is not None:
@@ -125,8 +125,6 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
             known[key] = tuple((i, amount) for i, amount in amounts if amount > 0)
         return known[key]
 
-    units_per_replica = candidates.units_per_replica.tolist()
-
     def holding_use(service: Service, held: Holding | None) -> Use:
         return () if held is None else use(service, held.profile, held.units_per_replica)
 
@@ -135,7 +133,7 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
         rows=tuple(
             use(candidates.services[i], profile, units)
             for i, profile, units in zip(
-                candidates.owner, candidates.profiles, units_per_replica, strict=True
+                candidates.owner, candidates.profiles, candidates.units_per_replica, strict=True
             )
         ),
         holdings=tuple(

@@ -40,7 +40,7 @@ class Grant:
 def precedence(candidates: Candidates, service: int) -> tuple[float, float, int]:
     """The order of services that are not served, within a priority: by weight, the dearest first, by name."""
     rows = candidates.ranked[service]
-    dearest = -round(float(candidates.merit[rows[0]]), VALUE_DECIMALS) if rows else 0.0
+    dearest = -round(candidates.merit[rows[0]], VALUE_DECIMALS) if rows else 0.0
     return -candidates.services[service].weight, dearest, service
 
 

@@ -38,7 +38,7 @@ def settle(
     least = reservations(candidates, resources, held)
     ledger = Ledger(resources, {i: replicas for i, replicas in least.items() if i not in served})
     for service, row in served.items():
-        ledger.take(service, resources.rows[row], int(candidates.replicas[row]))
+        ledger.take(service, resources.rows[row], candidates.replicas[row])
     grants = {
         service: keep(candidates, resources, ledger, service, {})
         for service in order
@@ -87,7 +87,7 @@ def rank(candidates: Candidates, choices: Sequence[Choice]) -> Rank:
     for service, choice in zip(candidates.services, choices, strict=True):
         if choice.within_objectives and choice.row is not None:
             burst += burst_cost(candidates, choice.row)
-            value += float(candidates.merit[choice.row])
+            value += candidates.merit[choice.row]
         else:
             unserved[service.priority] += 1
             weight[service.priority] += service.weight
@@ -117,11 +117,11 @@ def _improve(
     for row in candidates.ranked[service]:
         if row == now:
             break
-        fits = ledger.shortage(service, resources.rows[row], int(candidates.replicas[row])) is None
+        fits = ledger.shortage(service, resources.rows[row], candidates.replicas[row]) is None
         if fits and (now is None or burst_cost(candidates, row) <= burst_cost(candidates, now)):
             rows[service] = row
             grants.pop(service, None)
-            use, replicas = resources.rows[row], int(candidates.replicas[row])
+            use, replicas = resources.rows[row], candidates.replicas[row]
             break
     ledger.take(service, use, replicas)
 
@@ -141,7 +141,7 @@ def _lost(
     for row in candidates.ranked[service]:
         if row == now:
             break
-        short = ledger.shortage(service, resources.rows[row], int(candidates.replicas[row]))
+        short = ledger.shortage(service, resources.rows[row], candidates.replicas[row])
         if short is not None:
             lost[row] = short
     ledger.take(service, use, replicas)
@@ -152,7 +152,7 @@ def _taken(
     candidates: Candidates, resources: Resources, row: int | None, grant: Grant | None
 ) -> tuple[tuple[tuple[int, float], ...], int]:
     if row is not None:
-        return resources.rows[row], int(candidates.replicas[row])
+        return resources.rows[row], candidates.replicas[row]
     if grant is not None and grant.effort is not None:
         return grant.effort.use, grant.replicas
     return (), 0

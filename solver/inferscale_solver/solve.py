@@ -205,10 +205,6 @@ def _proved(result: Result, found: Candidates, choices: tuple[Choice, ...], proo
     )
 
 
-def _as_needed(found: Candidates, choice: Choice) -> bool:
-    return choice.within_objectives and choice.replicas == found.replicas[choice.row]
-
-
 def _allocations(
     problem: Problem,
     found: Candidates,
@@ -219,8 +215,9 @@ def _allocations(
     allocations: list[Allocation | None] = [None] * len(choices)
     efforts: dict[int, Assignment] = {}
     for i, choice in enumerate(choices):
-        if choice.row is not None and _as_needed(found, choice):
-            allocations[i] = sized[choice.row]
+        row = choice.row if choice.within_objectives else None
+        if row is not None and choice.replicas == found.replicas[row]:
+            allocations[i] = sized[row]
         elif choice.profile is not None:
             efforts[i] = Assignment(found.services[i].name, choice.profile, choice.replicas)
     for i, allocation in zip(efforts, evaluate_all(problem, list(efforts.values())), strict=True):
