@@ -38,16 +38,16 @@ def float_candidates(
     Raises:
         ValueError: an array of another shape, or a value that is not right; the message names it.
     """
-    array = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    array = np.array(value, dtype=np.float64, ndmin=1, copy=None)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; give one value per candidate, shape (C,)")
-    wrong = ~(array >= at_least)
+    right = array >= at_least
     if above > -np.inf:
-        wrong |= array <= above
+        right &= array > above
     if finite:
-        wrong |= np.isinf(array)
-    if wrong.any():
-        where = int(np.argmax(wrong))
+        right &= np.isfinite(array)
+    if not right.all():
+        where = int(np.argmin(right))
         bound = f" above {above:g}" if above > -np.inf else ""
         bound += f" of at least {at_least:g}" if at_least > -np.inf else ""
         kind = "a finite number" if finite else "a number"

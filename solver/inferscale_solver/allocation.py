@@ -134,7 +134,7 @@ def candidate_allocations(candidates: Candidates) -> list[Allocation | None]:
         for replicas, performance in zip(candidates.replicas, candidates.performances, strict=True)
     ]
     expected = _expected(candidates.figures, candidates.profiles, accelerators)
-    rows = zip(priced, expected, accelerators, candidates.rejections, strict=True)
+    rows = zip(priced, expected, candidates.replicas, candidates.rejections, strict=True)
     return [
         Allocation(*(*known, *predicted)) if taken > 0 or rejection is None else None
         for known, predicted, taken, rejection in rows

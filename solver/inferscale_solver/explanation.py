@@ -30,16 +30,15 @@ def decision(
         The decision, its candidates in the order in which they were preferred.
     """
     outcome = _outcome(candidates, service, choice)
+    other = _runner_up(candidates, service, choice)
     return Decision(
         service=candidates.services[service].name,
         outcome=outcome,
         allocation=allocation,
         candidates=_outcomes(candidates, sized, service, choice, allocation),
-        reason=_reason(candidates, service, choice, allocation, outcome),
+        reason=_reason(candidates, service, choice, allocation, outcome, other),
         binding=_binding(candidates, service, choice, outcome),
-        runner_up=None
-        if (row := _runner_up(candidates, service, choice)) is None
-        else _name(candidates, row),
+        runner_up=None if other is None else _name(candidates, other),
         limits=tuple(dict.fromkeys(short.resource.label for short in choice.short.values())),
     )
 
@@ -60,20 +59,20 @@ def _outcomes(
     choice: Choice,
     allocation: Allocation | None,
 ) -> tuple[CandidateOutcome, ...]:
-    ranked = candidates.ranked[service]
-    rejected = [row for row in candidates.rows[service] if candidates.rejections[row] is not None]
-    outcomes = [_row_outcome(candidates, row, sized[row], choice, allocation) for row in (*ranked, *rejected)]
+    chosen = () if choice.row is None else (choice.row,)
+    rows = dict.fromkeys((*chosen, *candidates.ranked[service], *candidates.rows[service]))
+    outcomes = [_row_outcome(candidates, row, sized[row], choice, allocation) for row in rows]
     considered = {outcome.profile for outcome in outcomes}
     if allocation is not None and allocation.profile not in considered:
         message = f"stays on {allocation.profile}, for which there is no performance data"
-        outcomes.append(CandidateOutcome(allocation.profile, Rejection.CHOSEN, message, allocation))
+        outcomes.insert(0, CandidateOutcome(allocation.profile, Rejection.CHOSEN, message, allocation))
         considered.add(allocation.profile)
-    outcomes.extend(
-        CandidateOutcome(profile, Rejection.EXCLUDED, reason)
-        for profile, reason in sorted(candidates.services[service].excluded.items())
-        if profile not in considered
-    )
-    return tuple(sorted(outcomes, key=lambda outcome: outcome.rejection is not Rejection.CHOSEN))
+    excluded = candidates.services[service].excluded
+    outcomes += [
+        CandidateOutcome(profile, Rejection.EXCLUDED, excluded[profile])
+        for profile in sorted(excluded.keys() - considered)
+    ]
+    return tuple(outcomes)
 
 
 def _row_outcome(
@@ -121,7 +120,12 @@ def _dearer(candidates: Candidates, row: int, chosen: int) -> str:
 
 
 def _reason(
-    candidates: Candidates, service: int, choice: Choice, allocation: Allocation | None, outcome: Outcome
+    candidates: Candidates,
+    service: int,
+    choice: Choice,
+    allocation: Allocation | None,
+    outcome: Outcome,
+    other: int | None,
 ) -> str:
     if outcome is Outcome.IDLE:
         where = f" on {allocation.profile}" if allocation is not None else ""
@@ -136,15 +140,13 @@ def _reason(
         return (
             f"kept: {_amount(allocation)}; {needed} would do, which is not better by more than the threshold"
         )
-    other = _runner_up(candidates, service, choice)
     runner_up = "no other candidate" if other is None else f"runner-up {_priced(candidates, other)}"
     if choice.short:
         better = ", ".join(
             f"{_priced(candidates, row)} lost: {_lost(candidates, row, choice)}" for row in choice.short
         )
         return f"the best that fits: {_amount(allocation)}; {better}; {runner_up}"
-    cheapest = min(candidates.cost[row] for row in candidates.ranked[service])
-    if cheapest < allocation.cost:
+    if any(candidates.cost[row] < allocation.cost for row in candidates.ranked[service]):
         return f"least cost with the change counted: {_amount(allocation)}; {runner_up}"
     return f"least cost: {_amount(allocation)}; {runner_up}"
 

@@ -44,7 +44,7 @@ def misfits(
         candidates: The candidates.
         choices: What was decided, in the order of the candidates' services.
     """
-    replicas: dict[str, Counter[int]] = {}
+    replicas: dict[str, Counter[int]] = {kind: Counter() for kind in nodes}
     for service, choice in enumerate(choices):
         held = candidates.holdings[service]
         if choice.row is not None:
@@ -53,8 +53,8 @@ def misfits(
             kind, size = held.profile.type, held.units_per_replica
         else:
             continue
-        if kind in nodes:
-            replicas.setdefault(kind, Counter())[size] += choice.replicas
+        if kind in replicas:
+            replicas[kind][size] += choice.replicas
     return {
         kind: sum(size * count for size, count in counts.items())
         for kind, counts in sorted(replicas.items())

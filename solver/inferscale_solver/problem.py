@@ -270,7 +270,7 @@ def _check_service(service: Service, profiles: set[str]) -> None:
         _require(where, "current.acc_count", service.current.acc_count, least=1)
         if service.current.profile not in profiles:
             raise ValueError(f"{where}: current.profile is {service.current.profile}: no such profile")
-    if not (math.isfinite(service.weight) and service.weight > 0):
+    if not 0 < service.weight < math.inf:
         raise ValueError(f"{where}: weight is {service.weight}: it must be a finite number above 0")
     _require(where, "load.arrival_rate", service.load.arrival_rate, least=0)
     _require(where, "load.input_tokens", service.load.input_tokens, least=0)
@@ -291,7 +291,7 @@ def _check_service(service: Service, profiles: set[str]) -> None:
 def _check_targets(where: str, targets: Targets) -> None:
     for name in ("itl", "ttft", "ttw", "tps"):
         value = getattr(targets, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(
                 f"{where}: targets.{name} is {value}: it must be a finite number above 0, or None"
             )

@@ -89,12 +89,16 @@ def resources(problem: Problem, candidates: Candidates, most: Mapping[str, int] 
         candidates: Its candidates.
         most: Units of types that may be taken, where fewer than there are.
     """
+    occurring = {
+        (profile.type, units)
+        for profile, units in zip(candidates.profiles, candidates.units_per_replica, strict=True)
+    }
+    occurring |= {
+        (held.profile.type, held.units_per_replica) for held in candidates.holdings if held is not None
+    }
     sizes: dict[str, set[int]] = {}
-    for profile, units in zip(candidates.profiles, candidates.units_per_replica, strict=True):
-        sizes.setdefault(profile.type, set()).add(units)
-    for held in candidates.holdings:
-        if held is not None:
-            sizes.setdefault(held.profile.type, set()).add(held.units_per_replica)
+    for kind, units in occurring:
+        sizes.setdefault(kind, set()).add(units)
     listed = tuple(_listed(problem, sizes, most or {}))
     quotas = {
         i + len(listed) - len(problem.quotas) - (problem.settings.max_cost is not None): quota
