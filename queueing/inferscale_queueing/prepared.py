@@ -4,11 +4,10 @@
 changed, the sizing is kept, and what remains is `replicas` and one evaluation at the new rate per replica.
 """
 
-import numpy as np
 import numpy.typing as npt
 
 from inferscale_queueing.analysis import Analysis, Part, align, evaluate_parts, parts
-from inferscale_queueing.arrays import float_candidates
+from inferscale_queueing.arrays import float_candidates, spread
 from inferscale_queueing.chain import UNBOUNDED
 from inferscale_queueing.frozen import frozen
 from inferscale_queueing.latency import LatencyModel
@@ -38,7 +37,7 @@ class Prepared:
         """
         rates = float_candidates("arrival_rate", arrival_rate, at_least=0)
         self._require("arrival_rate", rates.size)
-        return evaluate_parts(self.parts, np.broadcast_to(rates, (self.count,)), self.variability)
+        return evaluate_parts(self.parts, spread(rates, self.count), self.variability)
 
     def size(self, targets: Targets) -> Sizing:
         """What `inferscale_queueing.size` gives.

@@ -70,7 +70,7 @@ def evaluate_all(problem: Problem, assignments: Sequence[Assignment]) -> tuple[A
         if performance is None:
             return Allocation(**priced, rate_per_replica=0.0)
         priced["max_batch"], rate, predictions = next(predicted)
-        return Allocation(**priced, rate_per_replica=rate, **predictions._asdict())
+        return Allocation(**priced, rate_per_replica=rate, **_Expected(*predictions)._asdict())
 
     return tuple(allocation(a, performance) for a, performance in zip(assignments, data, strict=True))
 
@@ -201,12 +201,13 @@ class _Expected(NamedTuple):
 
 def _expected(
     predicted: Figures, profiles: Sequence[Profile], accelerators: Sequence[int]
-) -> Iterator[_Expected]:
-    """Predictions one by one, with None instead of NaN and infinity."""
-    columns = ([value if math.isfinite(value) else None for value in column.tolist()] for column in predicted)
-    rows = zip(zip(*columns, strict=True), profiles, accelerators, strict=True)
-    for (itl, ttft, wait, tail, utilization), profile, number in rows:
-        power = None
-        if profile.power is not None and utilization is not None:
-            power = number * power_draw(profile.power, utilization)
-        yield _Expected(itl, ttft, wait, tail, utilization, power)
+) -> Iterator[tuple[float | None, ...]]:
+    """The values of `_Expected` one by one, with None instead of NaN and infinity."""
+    columns = [[value if math.isfinite(value) else None for value in column.tolist()] for column in predicted]
+    power = [
+        None
+        if profile.power is None or utilization is None
+        else number * power_draw(profile.power, utilization)
+        for profile, number, utilization in zip(profiles, accelerators, columns[-1], strict=True)
+    ]
+    return zip(*columns, power, strict=True)

@@ -130,7 +130,7 @@ def candidates(problem: Problem) -> Candidates:
         profiles=profile,
         max_batch=tuple(runs.deployed.tolist()),
         replicas=needed,
-        wanted=tuple(_wanted(runs, sized).tolist()),
+        wanted=tuple(_wanted(runs, sized, replicas).tolist()),
         units_per_replica=units,
         cost=cost,
         value=value,
@@ -209,10 +209,12 @@ def _acceptable(runs: Runs, replicas: Ints) -> NDArray[np.bool_]:
     return (replicas > 0) & (replicas <= runs.most)
 
 
-def _wanted(runs: Runs, sized: Rates) -> Ints:
+def _wanted(runs: Runs, sized: Rates, replicas: Ints) -> Ints:
     """Replicas for the rate within the objectives, or for a merely stable one where there is none."""
-    aim = np.where(sized.rate > 0, sized.rate, _STABLE_SHARE * sized.max_rate)
-    return np.minimum(needed_replicas(runs, aim), runs.most).astype(np.int64)
+    if not sized.rate.all():
+        aim = np.where(sized.rate > 0, sized.rate, _STABLE_SHARE * sized.max_rate)
+        replicas = needed_replicas(runs, aim)
+    return np.minimum(replicas, runs.most).astype(np.int64)
 
 
 def _ruled_out(

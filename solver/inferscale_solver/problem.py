@@ -140,7 +140,7 @@ class CurrentAllocation:
 
 def required_rate(load: Load, tps: float | None) -> float:
     """The rate that a load asks for, requests/min: its arrivals, or what a throughput target takes."""
-    return max(load.arrival_rate, 60 * (tps or 0.0) / load.output_tokens)
+    return max(load.arrival_rate, 60 * tps / load.output_tokens) if tps else load.arrival_rate
 
 
 @frozen

@@ -171,15 +171,16 @@ def _decide(
     if not plans:
         return Decided({}, {}, None)
     known = _performances(entries)
-    free = {(s.deployment.namespace, s.deployment.name) for key, s in subjects.items() if key in plans}
+    chosen = {key: subjects[key] for key in sorted(plans)}
+    free = {(s.deployment.namespace, s.deployment.name) for s in chosen.values()}
     pinned = [s for key, s in subjects.items() if key not in plans]
     problem = Problem(
-        services=tuple(_service(subjects[key], plans[key].load, known, snapshot) for key in sorted(plans)),
+        services=tuple(_service(s, plans[key].load, known, snapshot) for key, s in chosen.items()),
         profiles=tuple(_profile(name, spec) for name, spec in sorted(entries.accelerators.items())),
         capacity=limits.capacity(snapshot.policy, stocks, free, pinned),
         quotas=(
             *limits.quotas(snapshot.policy, pinned),
-            *_no_more_than_runs({key: subjects[key] for key in sorted(plans)}, stocks),
+            *_no_more_than_runs({key: s for key, s in chosen.items() if s.unschedulable}, stocks),
         ),
         settings=Settings(
             transition_penalty=snapshot.policy.transition_penalty,
