@@ -103,7 +103,8 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         for key, record in services.items()
         if (target := _target(record, allocations.get(key))) is not None
     }
-    joined = _join(world)
+    pods = [pod for _, pod in sorted(world.pods.items())]
+    joined = _join(world, pods)
     state = _policy_state(world)
     if state is PolicyState.HELD and metrics is not None:
         observed = dict.fromkeys(services, NO_POLICY)
@@ -143,7 +144,7 @@ def observe(world: World, now: datetime, metrics: Metrics | None) -> Snapshot:
         all_pods=world.scope.all_pods,
         pods=tuple(
             pod.state
-            for _, pod in sorted(world.pods.items())
+            for pod in pods
             if pod.state.requests or (pod.state.namespace, pod.state.deployment) in in_play
         ),
     )
@@ -173,7 +174,7 @@ def _resources(records: Mapping[Key, CustomRecord[Any]]) -> tuple[Resource[Any],
     return tuple(record.resource for _, record in sorted(records.items()) if not record.deleting)
 
 
-def _join(world: World) -> _Joined:
+def _join(world: World, pods: Sequence[PodRecord]) -> _Joined:
     replica_sets: dict[Key, list[ReplicaSetState]] = {}
     for replica_set in world.replica_sets.values():
         owner = (replica_set.namespace, replica_set.deployment)
@@ -182,10 +183,10 @@ def _join(world: World) -> _Joined:
         (autoscaler.namespace, autoscaler.deployment): autoscaler.name
         for _, autoscaler in sorted(world.autoscalers.items())
     }
-    pods: dict[Key, list[PodRecord]] = {}
-    for _, pod in sorted(world.pods.items()):
+    owned: dict[Key, list[PodRecord]] = {}
+    for pod in pods:
         if pod.state.deployment is not None:
-            pods.setdefault((pod.state.namespace, pod.state.deployment), []).append(pod)
+            owned.setdefault((pod.state.namespace, pod.state.deployment), []).append(pod)
 
     def joined(key: Key, deployment: DeploymentState) -> DeploymentState:
         found = sorted(replica_sets.get(key, ()), key=lambda item: (item.revision, item.name))
@@ -196,7 +197,7 @@ def _join(world: World) -> _Joined:
 
     return _Joined(
         {key: joined(key, deployment) for key, deployment in world.deployments.items()},
-        {key: tuple(found) for key, found in pods.items()},
+        {key: tuple(found) for key, found in owned.items()},
     )
 
 

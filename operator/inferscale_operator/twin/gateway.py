@@ -40,7 +40,7 @@ class Gateway:
     def __init__(self, setting: Setting, retention_s: float) -> None:
         self.samples = Samples(COLUMNS, retention_s, setting.start.timestamp())
         self._services = _by_model(setting)
-        self._slots = {key: self.samples.add(key) for key in self._services}
+        self._slots = [self.samples.add(key) for key in self._services]
 
     def scrape(self, now_s: float, servers: Servers) -> None:
         """Record what it exports."""
@@ -48,7 +48,7 @@ class Gateway:
         for row, numbers in zip(rows, self._services.values(), strict=True):
             row[PASSED] = sum(servers.passed(number) for number in numbers)
             row[HELD] = sum(servers.held(number) for number in numbers)
-        self.samples.record(now_s, self._slots.values(), rows)
+        self.samples.record(now_s, self._slots, rows)
 
 
 def _by_model(setting: Setting) -> Mapping[SampleKey, list[int]]:

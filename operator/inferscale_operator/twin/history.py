@@ -65,7 +65,8 @@ class Predictions:
     def add(self, at_s: float, itl: float | None, ttft: float | None) -> None:
         """Remember one."""
         self._at_s.append(at_s)
-        self._latencies.extend(math.nan if value is None else value for value in (itl, ttft))
+        self._latencies.append(math.nan if itl is None else itl)
+        self._latencies.append(math.nan if ttft is None else ttft)
 
     def __iter__(self) -> Iterator[Prediction]:
         latencies = [None if math.isnan(value) else value for value in self._latencies]

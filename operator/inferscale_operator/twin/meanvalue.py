@@ -100,6 +100,8 @@ class MeanValueServers:
         """Services whose table is to be looked up."""
         self._spread: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
         """Slots of all ready pods and their services."""
+        self._exporting: NDArray[np.intp] | None = None
+        """Slots of all pods."""
         self._replicas = np.zeros(count)
         """Ready pods."""
         self._backlog = np.zeros(count)
@@ -164,7 +166,7 @@ class MeanValueServers:
         self._groups[number].engine = max(found, key=lambda e: (found.count(e), e.accelerator), default=None)
         self._replicas[number] = len(found)
         self._unknown.add(number)
-        self._spread = None
+        self._spread = self._exporting = None
 
     def advance(self, now_s: float) -> None:
         """Serve up to a time."""
@@ -302,8 +304,9 @@ class MeanValueServers:
 
     def scrape(self, now_s: float) -> None:
         """Record what every pod exports."""
-        slots = [slot for _, slot, _, _ in self._pods.values()]
-        self._samples.record(now_s, slots, self._counters[slots])
+        if self._exporting is None:
+            self._exporting = np.array([slot for _, slot, _, _ in self._pods.values()], dtype=np.intp)
+        self._samples.record(now_s, self._exporting, self._counters[self._exporting])
 
     def account(self, now_s: float) -> None:
         """Let the ledger have what waits for a pod."""

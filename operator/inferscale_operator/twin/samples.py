@@ -8,7 +8,7 @@ minutes more. What a pod exports is in every scrape of it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,12 @@ class Samples:
         """A pod is gone."""
         self._gone_s[self._slots.pop(key)] = self._epoch_s + now_s
 
-    def record(self, now_s: float, slots: Iterable[int], values: Sequence[Sequence[float]] | Floats) -> None:
+    def record(
+        self,
+        now_s: float,
+        slots: Sequence[int] | NDArray[np.intp],
+        values: Sequence[Sequence[float]] | Floats,
+    ) -> None:
         """A scrape.
 
         Args:
@@ -92,9 +97,8 @@ class Samples:
         now_s += self._epoch_s
         before = self._scrapes[-1] if self._scrapes else self._nothing_yet(self.size)
         scrape = _Scrape(before.latest.copy(), before.sampled_s.copy())
-        chosen = list(slots)
-        if chosen:
-            scrape.latest[chosen], scrape.sampled_s[chosen] = values, now_s
+        if len(slots):
+            scrape.latest[slots], scrape.sampled_s[slots] = values, now_s
         self._times.append(now_s)
         self._scrapes.append(scrape)
         self._windows.clear()
