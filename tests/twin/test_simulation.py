@@ -219,6 +219,7 @@ def test_a_setting_of_the_policy_is_followed(tmp_path: Path) -> None:
     [
         ("vpa", "there is no policy 'vpa'"),
         ("inferscale:speed=1", "there is no field 'speed'"),
+        ("inferscale:solver.mode=Exact", "solver has no fields: set it itself"),
         ("inferscale:solver=Magic", "spec.solver: 'Magic'"),
         ("inferscale:solver", "must be FIELD=VALUE"),
         ("hpa-kv:target=0", "must be a number, and above 0"),

@@ -328,7 +328,9 @@ def _optimizer(setting: Setting, choice: PolicyChoice) -> OptimizerPolicySpec:
         *parents, last = name.split(".")
         part = changed
         for parent in parents:
-            part = part.setdefault(parent, {}) if isinstance(part, dict) else {}
+            part = part.setdefault(parent, {})
+            if not isinstance(part, dict):
+                raise UsageError(f"--policy {choice.text}: {name}: {parent} has no fields: set it itself")
         if last not in part and not parents and last not in _fields(OptimizerPolicySpec):
             known = ", ".join(sorted(_fields(OptimizerPolicySpec)))
             raise UsageError(f"--policy {choice.text}: there is no field {last!r}: use one of {known}")
