@@ -91,16 +91,21 @@ def by_workload(answers: Answers, workloads: Mapping[str, Workload]) -> dict[str
     pods: dict[SampleKey, str] = {}
     stems: dict[SampleKey, str] = {}
     for key, workload in workloads.items():
-        names = (*(pod.name for pod in workload.ready), *workload.others)
-        pods.update(((workload.namespace, name), key) for name in names)
-        # A stem that was cut may belong to two ReplicaSets.
-        whole = (f"{name}-" for name in workload.replica_sets if len(name) < _LONGEST_STEM)
-        stems.update(((workload.namespace, stem), key) for stem in whole)
+        for pod in workload.ready:
+            pods[workload.namespace, pod.name] = key
+        for name in workload.others:
+            pods[workload.namespace, name] = key
+        for name in workload.replica_sets:
+            # A stem that was cut may belong to two ReplicaSets.
+            if len(name) < _LONGEST_STEM:
+                stems[workload.namespace, f"{name}-"] = key
     answered = [answers[query].values if query in answers else {} for query in POD_QUERIES]
-    reporting = dict.fromkeys(chain.from_iterable(answered))
-    figures: Iterable[Figures] = map(
-        ByQuery._make, zip(*(map(values.get, reporting) for values in answered), strict=True)
+    reporting = [*dict.fromkeys(chain.from_iterable(answered))]
+    # Nearly every query is answered by all of them, in one order.
+    columns = (
+        values.values() if [*values] == reporting else map(values.get, reporting) for values in answered
     )
+    figures: Iterable[Figures] = map(ByQuery._make, zip(*columns, strict=True))
     result: dict[str, dict[str, Figures]] = {key: {} for key in workloads}
     for (namespace, name), reported in zip(reporting, figures, strict=True):
         owner = pods.get((namespace, name)) or stems.get((namespace, name[:-_SUFFIX_LENGTH]))
