@@ -55,6 +55,16 @@ def test_a_counter_that_starts_anew_while_it_is_not_scraped_has_not_gone_back_ei
     assert ask(samples, f"rate({COUNTER}[61s])", 60) == pytest.approx((20 + 10) / 60)
 
 
+def test_what_a_pod_said_last_before_a_window_is_not_in_it() -> None:
+    samples = scraped([0], [100], [9])
+    samples.record(30, [], [])
+    for at, count in ((45, 5), (60, 10)):
+        samples.record(at, [0], [[count, 1]])
+    # 5 in 15 s, and by half a gap more.
+    assert ask(samples, f"rate({COUNTER}[40s])", 60) == pytest.approx(5 * (15 + 7.5) / 15 / 40)
+    assert ask(samples, f"max_over_time({GAUGE}[40s])", 60) == 1
+
+
 def test_what_was_asked_before_a_scrape_is_not_answered_after_it() -> None:
     samples = scraped([0, 15, 30], [100, 130, 160])
     rate = f"rate({COUNTER}[45s])"
