@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +75,13 @@ def latency_model(
 def memory_limit(service: SimulatedService, engine: Engine, output_tokens: float) -> int:
     """Requests that fit into the memory of a replica at a mean output length."""
     performance = service.performances[engine.accelerator]
-    fits = queueing.max_batch_size(performance.max_batch_size, performance.at_tokens, max(output_tokens, 1.0))
-    return int(fits[0])
+    return _fitting(performance.max_batch_size, performance.at_tokens, max(output_tokens, 1.0))
+
+
+@lru_cache(maxsize=4096)
+def _fitting(max_batch_size: int, at_tokens: int, tokens: float) -> int:
+    # Asked anew for every pod and scrape.
+    return int(queueing.max_batch_size(max_batch_size, at_tokens, tokens)[0])
 
 
 def batch_limit(service: SimulatedService, engine: Engine, output_tokens: float) -> int:
