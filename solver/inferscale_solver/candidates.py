@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -93,11 +93,12 @@ def candidates(problem: Problem) -> Candidates:
     )
     nodes = problem.capacity.nodes if problem.capacity is not None else {}
     largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
+    queues = runs.active.tolist()
     rejections = tuple(
-        _ruled_out(services[owner[i]], held[i], profile[i], units[i], largest, idle=idle)
-        or _falls_short(services[owner[i]], needed[i], sized.shortfalls.get(i), timeless=not (queues or idle))
-        for i, (queues, idle) in enumerate(
-            zip(runs.active.tolist(), (runs.demand == 0).tolist(), strict=True)
+        rejection
+        for service, has, here in zip(services, holdings, rows, strict=True)
+        for rejection in _rejections(
+            service, has, here, profile, units, largest, queues, needed, sized.shortfalls
         )
     )
     penalty = problem.settings.transition_penalty
@@ -217,39 +218,42 @@ def _wanted(runs: Runs, sized: Rates, replicas: Ints) -> Ints:
     return np.minimum(replicas, runs.most).astype(np.int64)
 
 
-def _ruled_out(
+def _rejections(
     service: Service,
     held: Holding | None,
-    profile: Profile,
-    units: int,
+    rows: range,
+    profiles: Sequence[Profile],
+    units: Sequence[int],
     largest: Mapping[str, int],
-    *,
-    idle: bool,
-) -> tuple[Rejection, str] | None:
-    """Why the profile is no candidate whatever it could do."""
-    if profile.name in service.excluded:
-        return Rejection.EXCLUDED, service.excluded[profile.name]
-    if held is not None and held.profile.name != profile.name:
-        if service.keep_accelerator:
-            return Rejection.KEEP_ACCELERATOR, f"keepAccelerator: stays on {held.profile.name}"
-        if idle and held.profile.name not in service.excluded:
-            return Rejection.KEEP_ACCELERATOR, f"no load: stays on {held.profile.name}"
-    if (node := largest.get(profile.type, units)) < units:
-        message = f"a replica needs {units} units of {profile.type}, its largest node has {node}"
-        return Rejection.NODE_TOO_SMALL, message
-    return None
-
-
-def _falls_short(
-    service: Service, replicas: int, shortfall: str | None, *, timeless: bool
-) -> tuple[Rejection, str] | None:
-    """Why the profile is no candidate for what the service needs."""
-    if timeless:
-        return Rejection.EXCLUDED, "a request takes no time there: gamma and delta are 0, outputTokens is 1"
-    if service.max_replicas is not None and replicas > service.max_replicas:
-        message = f"needs {replicas} replicas, maxReplicas is {service.max_replicas}"
-        return Rejection.OVER_MAX_REPLICAS, message
-    return None if shortfall is None else (Rejection.UNATTAINABLE, shortfall)
+    queues: Sequence[bool],
+    replicas: Sequence[int],
+    shortfalls: Mapping[int, str],
+) -> Iterator[tuple[Rejection, str] | None]:
+    """Why each row of a service may not be chosen: first what holds whatever it could do."""
+    excluded, most, idle = service.excluded, service.max_replicas, service.demand == 0
+    home = None if held is None else held.profile.name
+    stays = None
+    if home is not None and service.keep_accelerator:
+        stays = f"keepAccelerator: stays on {home}"
+    elif home is not None and idle and home not in excluded:
+        stays = f"no load: stays on {home}"
+    for i in rows:
+        name, kind = profiles[i].name, profiles[i].type
+        if name in excluded:
+            yield Rejection.EXCLUDED, excluded[name]
+        elif stays is not None and name != home:
+            yield Rejection.KEEP_ACCELERATOR, stays
+        elif (node := largest.get(kind, units[i])) < units[i]:
+            message = f"a replica needs {units[i]} units of {kind}, its largest node has {node}"
+            yield Rejection.NODE_TOO_SMALL, message
+        elif not (queues[i] or idle):
+            message = "a request takes no time there: gamma and delta are 0, outputTokens is 1"
+            yield Rejection.EXCLUDED, message
+        elif most is not None and replicas[i] > most:
+            message = f"needs {replicas[i]} replicas, maxReplicas is {most}"
+            yield Rejection.OVER_MAX_REPLICAS, message
+        else:
+            yield None if i not in shortfalls else (Rejection.UNATTAINABLE, shortfalls[i])
 
 
 def _best_effort(
