@@ -33,8 +33,10 @@ def holding(service: Service, profiles: Mapping[str, Profile]) -> Holding | None
     if current is None:
         return None
     profile = profiles[current.profile]
-    known = {performance.profile: performance.acc_count for performance in service.performance}
-    acc_count = known.get(current.profile, current.acc_count)
+    acc_count = current.acc_count
+    for performance in service.performance:
+        if performance.profile == current.profile:
+            acc_count = performance.acc_count
     return Holding(
         profile=profile,
         replicas=current.replicas,
