@@ -86,11 +86,9 @@ def candidates(problem: Problem) -> Candidates:
     profile = tuple(profiles[performance.profile] for performance in performances)
     held = [holdings[i] for i in owner]
     units = tuple(p.acc_count * each.multiplicity for p, each in zip(performances, profile, strict=True))
+    prices = [p.acc_count * each.cost for p, each in zip(performances, profile, strict=True)]
     needed = tuple(replicas.tolist())
-    cost = tuple(
-        number * (performance.acc_count * each.cost)
-        for number, performance, each in zip(needed, performances, profile, strict=True)
-    )
+    cost = tuple((replicas * np.array(prices, dtype=np.float64)).tolist())
     nodes = problem.capacity.nodes if problem.capacity is not None else {}
     largest = {kind: max(sizes, default=0) for kind, sizes in nodes.items()}
     queues = runs.active.tolist()
@@ -158,10 +156,12 @@ def _merits(
     for held, here in zip(holdings, rows, strict=True):
         if held is None:
             continue
-        others = [i for i in here if profiles[i].name != held.profile.name]
-        if any(rejections[i] is None and replicas[i] <= held.replicas for i in here if i not in others):
-            for i in others:
-                merits[i] += threshold * held.cost
+        home = held.profile.name
+        same = next((i for i in here if profiles[i].name == home), None)
+        if same is not None and rejections[same] is None and replicas[same] <= held.replicas:
+            for i in here:
+                if i != same:
+                    merits[i] += threshold * held.cost
     return tuple(merits)
 
 

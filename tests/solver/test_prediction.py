@@ -54,6 +54,25 @@ def test_whatever_rates_depend_on_changes_what_is_kept(changed: dict[str, object
     assert sized(GIVEN).rate.tolist() == before.rate.tolist()
 
 
+def test_what_is_kept_of_a_prediction_holds_at_other_rates_and_for_nothing_else() -> None:
+    def predicted(given: Service, rate: float) -> list[float]:
+        found = figures(runs(given), np.array([rate, rate]), TailRule.EXACT)
+        return [float(column[0]) for column in found]
+
+    before, after = predicted(GIVEN, 6), predicted(GIVEN, 12)
+    fresh = queueing.analyze(queueing.PrefillDecode(20, 0.5, 30, 0.05, 200, 100), 8, 12 / 60_000)
+    assert after[:3] == pytest.approx([fresh.itl[0], fresh.ttft[0], fresh.wait[0]])
+    for other in (
+        replace(GIVEN, load=replace(LOAD, output_tokens=50)),
+        replace(GIVEN, load=replace(LOAD, prefill=False)),
+        replace(GIVEN, load=replace(LOAD, arrival_cov=2)),
+        replace(GIVEN, performance=(replace(ON_H100, alpha=22.0), ON_T4)),
+        replace(GIVEN, current=CurrentAllocation("H100", 1, max_batch=4)),
+    ):
+        assert predicted(other, 6)[:3] != before[:3]
+    assert predicted(GIVEN, 6) == before
+
+
 def test_rates_do_not_depend_on_how_much_arrives_but_are_0_where_nothing_does() -> None:
     before = sized(GIVEN)
     assert sized(replace(GIVEN, load=replace(LOAD, arrival_rate=600))).rate.tolist() == before.rate.tolist()
