@@ -37,7 +37,8 @@ MAX_LATENCY = 1e8
 """Milliseconds (about a day), likewise."""
 
 # Without the first nothing can be said; without the others only tokens or latency are missing.
-_LOAD_QUERIES, _MEAN_QUERIES = POD_QUERIES[:6], POD_QUERIES[6:]
+_NEEDED = POD_QUERIES.index(Query.COVERAGE) + 1
+_LOAD_QUERIES, _MEAN_QUERIES = POD_QUERIES[:_NEEDED], POD_QUERIES[_NEEDED:]
 
 _Column = tuple[float | None, ...]
 _SILENT: Figures = ByQuery._make(None for _ in POD_QUERIES)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class ByQuery(NamedTuple, Generic[T]):
     """Something for each query that pods answer, under the query's name.
 
-    Without the first six, up to `coverage`, nothing can be said of a load.
+    Without those up to `coverage` nothing can be said of a load.
     """
 
     arrivals: T
